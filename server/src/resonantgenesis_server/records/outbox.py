@@ -30,15 +30,25 @@ async def keep_event(
     To be called after the change that the event is about. The next change of the row, by any
     process, then gets the later number.
     """
-    await connection.execute(
-        insert(tables.outbox).values(
-            organization_id=organization_id,
-            event_id=event.id,
-            type=event.type,
-            body={"data": event.data, "metadata": event.metadata},
-            created_at=now,
-        )
-    )
+    await keep_events(connection, [(organization_id, event)], now)
+
+
+async def keep_events(
+    connection: AsyncConnection, events: Sequence[tuple[str, NewEvent]], now: int
+) -> None:
+    """Like `keep_event`, for events of several organizations, in this order; for none as well."""
+    rows = [
+        {
+            "organization_id": organization_id,
+            "event_id": event.id,
+            "type": event.type,
+            "body": {"data": event.data, "metadata": event.metadata},
+            "created_at": now,
+        }
+        for organization_id, event in events
+    ]
+    if rows:
+        await connection.execute(insert(tables.outbox), rows)
 
 
 class OutboxRepository:

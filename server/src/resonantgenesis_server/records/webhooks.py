@@ -28,7 +28,7 @@ from . import tables
 from .base import ListPage, Once
 from .database import Duplicate, RecordsDatabase, few_at_once
 from .idempotency import use_key
-from .outbox import keep_event
+from .outbox import keep_events
 from .paging import by_creation, read_page
 from .tables import micros, micros_or_none, seconds, seconds_or_none
 
@@ -266,8 +266,7 @@ class WebhookRepository:
             if deliveries:
                 rows = [_delivery_values(each) for each in deliveries]
                 await connection.execute(insert(tables.webhook_deliveries), rows)
-            for organization_id, event in events:
-                await keep_event(connection, organization_id, event, micros(self._clock()))
+            await keep_events(connection, events, micros(self._clock()))
 
 
 class DeliveryRepository:
