@@ -31,7 +31,7 @@ PLACES = {
     "deploy/compose/compose.yaml": [r"image: resonantgenesis:(.+)"],
     "deploy/compose/postgresql.yaml": [r"image: resonantgenesis:(.+)"],
     "docs/deploy.md": [rf"resonantgenesis:({_VERSION})"],
-    "docs/install.md": [rf"resonantgenesis-sdk-({_VERSION})\.tgz", rf"==({_VERSION})"],
+    "docs/install.md": [rf"resonantgenesis-sdk-({_VERSION})\.tgz"],
 }
 UNRELEASED = "## [Unreleased]\n"
 
