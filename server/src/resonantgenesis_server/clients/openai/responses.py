@@ -146,7 +146,7 @@ class ResponseFrames(TurnFrames):
         if self._over:
             return
         if kind == "tool_call" or (kind == "input_required" and chunk.get("tool") is not None):
-            self._made[chunk["call_id"]] = (chunk["tool"], chunk["args"])
+            self._made[chunk["call_id"]] = (chunk["tool"], chunk.get("args") or {})
         if self._info.part is not None and self._at < self._info.part:
             self._pass(kind, chunk)
         else:
@@ -319,12 +319,12 @@ class ResponseFrames(TurnFrames):
                     "id": approval_id(call_id),
                     "type": "mcp_approval_request",
                     "name": chunk["tool"],
-                    "arguments": orjson.dumps(chunk["args"]).decode(),
+                    "arguments": orjson.dumps(chunk.get("args") or {}).decode(),
                     "server_label": _LABEL,
                 }
             )
         elif kind == "tool" and not shown:
-            yield from self._function(call_id, chunk["tool"], chunk["args"])
+            yield from self._function(call_id, chunk["tool"], chunk.get("args") or {})
         elif kind == "input":
             asked = {name: chunk[name] for name in ("message", "schema") if name in chunk}
             yield from self._function(call_id, _ASK, asked)
