@@ -1,7 +1,7 @@
 /** The client. */
 import type { StreamError } from './errors.js';
 import { Events } from './events.js';
-import { Files } from './files.js';
+import { type Files, filesOf } from './files.js';
 import type { OfflineQueue } from './offline/queue.js';
 import { load } from './platform.js';
 import type { Realtime } from './realtime/realtime.js';
@@ -43,7 +43,7 @@ export class ResonantGenesis {
     this.reach = transport.settings.reach;
     this.sessions = new Sessions(transport);
     this.events = new Events(transport);
-    this.files = new Files(transport);
+    this.files = filesOf(transport);
     this.agents = agentsOf(transport);
     this.teams = collection(transport, '/v1/teams');
     this.tokens = collection(transport, '/v1/tokens');

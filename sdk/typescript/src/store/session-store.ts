@@ -95,7 +95,7 @@ export class SessionStore extends HeldObservable<SessionState> implements Sessio
   #keeper: PlaceKeeper | null = null;
   /** The position to read after, if it is not the last chunk's. */
   #start: number | null = null;
-  /** The cursor of messages that are to be shown; `newest` for the page that the chunks follow. */
+  /** The cursor of messages that are not shown yet; NEWEST for the page that the chunks follow. */
   #older: string | null;
   #sending: ConnectionState = 'closed';
   #stopListening: () => void = () => undefined;
@@ -104,7 +104,7 @@ export class SessionStore extends HeldObservable<SessionState> implements Sessio
     super({ ...NO_SESSION, sessionId });
     this.client = client;
     this.#sessionId = sessionId;
-    // What makes a session reads it from its beginning.
+    // A session that is made here has no messages before its chunks.
     this.#older = sessionId === null ? null : NEWEST;
     this.#options = options;
     this.#reader = new ResumableReader({
@@ -153,7 +153,7 @@ export class SessionStore extends HeldObservable<SessionState> implements Sessio
     await this.client.sessions.send(this.#id(), content);
   };
 
-  readonly fork = (params?: ForkParams): Promise<SessionData> =>
+  readonly fork = async (params?: ForkParams): Promise<SessionData> =>
     this.client.sessions.fork(this.#id(), params);
 
   readonly editQueued = async (turn: number, changes: QueuedChanges): Promise<void> => {

@@ -10,6 +10,6 @@ export type {
   PastTurn,
   ServeOptions,
   Turn,
+  Worker,
 } from './values.js';
 export { AgentError, NotAnswered } from './values.js';
-export type { Worker } from './worker.js';

@@ -261,3 +261,20 @@ export interface ServeOptions {
   /** Seconds that turns get to end once the worker is stopped; 30 by default. */
   drainSeconds?: number | undefined;
 }
+
+/** What `client.agents.serve` has started. */
+export interface Worker {
+  /** Its id in the list of workers. */
+  readonly id: string;
+  readonly agentId: string;
+  /**
+   * Resolves when the worker has stopped. Rejects with the StreamError that a retry cannot help: its
+   * credential is refused, or its agent is no more.
+   */
+  readonly ended: Promise<void>;
+  /**
+   * Takes no more turns, and resolves like `ended` once those that run are over, or `drainSeconds`
+   * have passed. Harmless if repeated.
+   */
+  stop(): Promise<void>;
+}

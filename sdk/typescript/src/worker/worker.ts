@@ -18,7 +18,7 @@ import { CONNECT, type Settings } from '../settings.js';
 import type { Transport } from '../transport.js';
 import type { JsonObject } from '../types.js';
 import { Assignment, type AssignmentPort, breath } from './assignment.js';
-import type { Handler, ServeOptions } from './values.js';
+import type { Handler, ServeOptions, Worker } from './values.js';
 
 /** Seconds before the attempts after a loss. */
 const BACKOFF = { base: 0.25, cap: 5 };
@@ -49,7 +49,7 @@ export async function serve(
   const { capacity = 8 } = options;
   if (!(capacity >= 1)) throw new InvalidRequest('capacity must be 1 or more');
   await makeServed(agents, agentId);
-  const worker = new Worker(transport, agentId, handler, { ...options, capacity });
+  const worker = new AgentWorker(transport, agentId, handler, { ...options, capacity });
   await worker.welcomed();
   return worker;
 }
@@ -66,15 +66,10 @@ async function makeServed(agents: Agents, id: string): Promise<void> {
   }
 }
 
-/** Serves one agent until it is stopped. Made by `client.agents.serve`. */
-export class Worker {
-  /** The worker's name on the wire, also in the list of workers. */
+/** Serves one agent until it is stopped. */
+class AgentWorker implements Worker {
   readonly id = `wrk_${newKey()}`;
   readonly agentId: string;
-  /**
-   * Resolves when the worker has stopped. Rejects with the StreamError that a retry cannot help:
-   * another agent has the id now, or the credential is refused.
-   */
   readonly ended: Promise<void>;
   readonly #transport: Transport;
   readonly #settings: Settings;
@@ -125,10 +120,6 @@ export class Worker {
     await Promise.race([this.ended, welcomed]);
   }
 
-  /**
-   * Takes no more turns, and resolves like `ended` once those that run are over, or `drainSeconds`
-   * have passed. Harmless if repeated.
-   */
   stop(): Promise<void> {
     if (!this.#isDraining) {
       this.#isDraining = true;
