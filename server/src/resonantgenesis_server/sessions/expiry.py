@@ -51,7 +51,6 @@ class Expiry:
     async def look(self) -> float:
         """Record all that has expired now. Returns the seconds until the next look."""
         due, next_at = await self._sessions.expired(self._now())
-        self.waiting = await self._sessions.waiting()
         for session_id in due:
             try:
                 await self._expire(session_id)
@@ -69,6 +68,7 @@ class Expiry:
             else:
                 try:
                     wait = await self.look()
+                    self.waiting = await self._sessions.waiting()
                 except StoreError as error:
                     log_.warning("asks that may have expired are not known", error=str(error))
             await self._loop.woken(wait)
