@@ -40,6 +40,8 @@ class TaskFrames(TurnFrames):
 
     __slots__ = ("_asks", "_begun", "_failure", "_info", "_rpc_id", "_said", "_text", "state")
 
+    is_counted = True
+
     def __init__(self, info: TaskInfo, rpc_id: RpcId) -> None:
         self._info = info
         self._rpc_id = rpc_id

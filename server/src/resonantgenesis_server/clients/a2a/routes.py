@@ -182,35 +182,32 @@ class A2aRoutes:
 
     async def _send(self, request: A2aRequest) -> None:
         body = validated(SendBody, request.message.params, lenient=True)
-        ref, fold, _ = await self._begin(request, body)
+        ref, _, _ = await self._begin(request, body)
         wanted = body.configuration
         if wanted.blocking is not False and not wanted.return_immediately:
             async with waiting(request.scope, request.receive, self._streams.watch) as caller:
                 await self._service.result(ref, _ANSWER, caller)
-            fold = await self._folded(request, ref)
-        await request.answer(fold.result(wanted.history_length))
+        task, _ = await self._so_far(request, ref)
+        await request.answer(task.result(wanted.history_length))
 
     async def _stream(self, request: A2aRequest) -> None:
         body = validated(SendBody, request.message.params, lenient=True)
-        ref, fold, skip = await self._begin(request, body)
-        await self._write(request, ref, skip, fold if skip else None)
+        ref, task, skip = await self._begin(request, body)
+        await self._write(request, ref, skip, task)
 
     async def _subscribe(self, request: A2aRequest) -> None:
         body = validated(TaskBody, request.message.params, lenient=True)
         ref, turn = await self._turn(request, body.id)
         if turn.last:
             raise RpcError(_UNSUPPORTED, "the task has ended; get it instead")
-        fold = TaskFrames(await self._info(request, ref, turn), request.message.id)
-        skip = 0
-        async for entry in self._streams.chunks(ref):
-            skip += len(fold.frames(entry.kind, loads(entry.body)))
-        await self._write(request, ref, skip, fold)
+        task, skip = await self._so_far(request, ref)
+        await self._write(request, ref, skip, task)
 
     async def _get(self, request: A2aRequest) -> None:
         body = validated(TaskBody, request.message.params, lenient=True)
         ref, _ = await self._turn(request, body.id)
-        fold = await self._folded(request, ref)
-        await request.answer(fold.result(body.history_length, is_bare=True))
+        task, _ = await self._so_far(request, ref)
+        await request.answer(task.result(body.history_length, is_bare=True))
 
     async def _cancel(self, request: A2aRequest) -> None:
         body = validated(TaskBody, request.message.params, lenient=True)
@@ -219,7 +216,8 @@ class A2aRoutes:
             raise RpcError(_NOT_CANCELABLE, "the task has ended")
         await self._service.cancel(request.principal, ref.session_id, ref.turn)
         await self._service.result(ref, _CANCELLED)
-        await request.answer((await self._folded(request, ref)).result(is_bare=True))
+        task, _ = await self._so_far(request, ref)
+        await request.answer(task.result(is_bare=True))
 
     async def _list(self, request: A2aRequest) -> None:
         """The tasks of a context, newest first."""
@@ -232,7 +230,8 @@ class A2aRoutes:
         tasks = []
         for turn in turns[:size]:
             ref = TurnRef(found[0] if found else "", turn.turn)
-            tasks.append((await self._folded(request, ref)).task(0))
+            task, _ = await self._so_far(request, ref)
+            tasks.append(task.task(0))
         more = str(turns[size - 1].turn) if len(turns) > size else ""
         page = {"tasks": tasks, "nextPageToken": more, "pageSize": size, "totalSize": total}
         await request.answer(page)
@@ -250,9 +249,11 @@ class A2aRoutes:
             base = f"{scope.get('scheme', 'http')}://{text_header(scope, b'host') or 'localhost'}"
         return f"{base}/a2a/{agent_id}"
 
-    async def _begin(self, request: A2aRequest, body: SendBody) -> tuple[TurnRef, TaskFrames, int]:
-        """Start the task of a message, or answer the one that it names. Returns its turn, the task
-        so far, and how many of its events came before the message."""
+    async def _begin(
+        self, request: A2aRequest, body: SendBody
+    ) -> tuple[TurnRef, TaskFrames | None, int]:
+        """Start the task of a message, or answer the one that it names. Returns its turn; of one
+        that was there before, the task so far and the number of its events before the message."""
         message = body.message
         if message.task_id:
             return await self._go_on(request, message)
@@ -269,7 +270,7 @@ class A2aRoutes:
         said = [request.agent_id, message.context_id, message.message_id, message.text]
         key = text_header(request.scope, b"idempotency-key") or digest_key(_PROTOCOL, said)
         ref = await self._streams.start(request.scope, turn_request, alias, key)
-        return ref, await self._folded(request, ref), 0
+        return ref, None, 0
 
     async def _go_on(
         self, request: A2aRequest, message: SentMessage
@@ -278,10 +279,7 @@ class A2aRoutes:
         if turn.status != "waiting":
             raise RpcError(_UNSUPPORTED, f"the task asks nothing: it is {turn.status}")
         asks = (await self._service.get(request.principal, ref.session_id)).get("waiting", [])
-        fold = TaskFrames(await self._info(request, ref, turn), request.message.id)
-        skip = 0
-        async for entry in self._streams.chunks(ref):
-            skip += len(fold.frames(entry.kind, loads(entry.body)))
+        task, skip = await self._so_far(request, ref)
         for ask, said in _answers(message, asks):
             await self._service.input(
                 request.principal,
@@ -289,16 +287,15 @@ class A2aRoutes:
                 replace(answer_of(ask, said), turn=ref.turn),
                 request_id=request.scope["state"]["request_id"],
             )
-        fold.go_on()
-        return ref, fold, skip
+        task.go_on()
+        return ref, task, skip
 
     async def _write(
         self, request: A2aRequest, ref: TurnRef, skip: int, task: TaskFrames | None
     ) -> None:
         """Write the events after the first `skip`; before them the task as it is, if given."""
-        info = await self._info(request, ref, await self._state(ref))
-        fold = TaskFrames(info, request.message.id)
         more: dict[str, Any] = {} if task is None else {"opening": task.snapshot()}
+        fold = await self._fold(request, ref)
         await self._streams.write(
             request.scope, request.receive, request.send, ref, fold, skip=skip, **more
         )
@@ -315,25 +312,22 @@ class A2aRoutes:
             raise RpcError(_NO_TASK, "there is no such task")
         return TurnRef(*named), turn
 
-    async def _state(self, ref: TurnRef) -> TurnState:
+    async def _fold(self, request: A2aRequest, ref: TurnRef) -> TaskFrames:
         state = await self._service.states.load(ref.session_id)
         turn = None if state is None else state.turn(ref.turn)
         if turn is None:
             raise RpcError(_NO_TASK, "the task was deleted")
-        return turn
-
-    async def _info(self, request: A2aRequest, ref: TurnRef, turn: TurnState) -> TaskInfo:
         asked = await self._service.supervisor.history.request(ref.session_id, turn)
         context_id = asked.metadata.get(_CONTEXT, ref.session_id)
-        return TaskInfo(ref.session_id, ref.turn, context_id, asked.goal, request.is_old)
+        info = TaskInfo(ref.session_id, ref.turn, context_id, asked.goal, request.is_old)
+        return TaskFrames(info, request.message.id)
 
-    async def _folded(self, request: A2aRequest, ref: TurnRef) -> TaskFrames:
-        """The task as it is now."""
-        info = await self._info(request, ref, await self._state(ref))
-        fold = TaskFrames(info, request.message.id)
+    async def _so_far(self, request: A2aRequest, ref: TurnRef) -> tuple[TaskFrames, int]:
+        """The task as it is now, and the number of its events."""
+        task, count = await self._fold(request, ref), 0
         async for entry in self._streams.chunks(ref):
-            fold.frames(entry.kind, loads(entry.body))
-        return fold
+            count += len(task.frames(entry.kind, loads(entry.body)))
+        return task, count
 
     @staticmethod
     def _alias(request: A2aRequest, context_id: str) -> SessionAlias:

@@ -7,8 +7,10 @@ says whether the client can ask a person; the id of an event says which turn it 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
@@ -69,6 +71,7 @@ _SESSION = b"mcp-session-id"
 #: The prefix of the session of a client that can ask a person, and of one that cannot.
 _ASKS, _ASKS_NOT = "mcpa", "mcp"
 _META = "io.modelcontextprotocol/"
+_CLIENT = _META + "clientCapabilities"
 _KEY = "io.resonantgenesis/idempotencyKey"
 _HEADER_MISMATCH, _UNSUPPORTED_VERSION = -32020, -32022
 _AGENTS = 100
@@ -80,6 +83,31 @@ _INSTRUCTIONS = (
     "Each tool ask_NAME asks an agent and waits for its answer. Give the session_id of an answer to"
     " go on with its conversation. The other tools look at sessions."
 )
+
+
+@dataclass(frozen=True, slots=True)
+class McpRequest:
+    """One message of a client, with the parts of its connection."""
+
+    scope: Scope
+    receive: Receive
+    send: Send
+    message: RpcMessage
+    is_modern: bool
+
+    @property
+    def principal(self) -> Principal:
+        found: Principal = self.scope["state"]["principal"]
+        return found
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        found = self.message.params.get("_meta")
+        return found if isinstance(found, Mapping) else {}
+
+    async def answer(self, result: Json) -> None:
+        body = rpc_result(self.message.id, result)
+        await answer_json(self.scope, self.receive, self.send, body)
 
 
 class McpRoutes:
@@ -108,16 +136,14 @@ class McpRoutes:
         try:
             value = await read_json(scope, receive, self._streams.limits, self._streams.watch)
             message = message_of(value)
-            is_modern = _is_modern(scope, message)
+            request = McpRequest(scope, receive, send, message, _is_modern(scope, message))
             if message.rpc_id is None or not message.method:
-                await self._hear(scope, message, is_modern=is_modern)
+                await self._hear(request)
                 await Response(status_code=202)(scope, receive, send)
-                return
-            if message.method == "tools/call":
-                await self._call(scope, receive, send, message, is_modern=is_modern)
-                return
-            result = await self._answer(scope, message, is_modern=is_modern)
-            await answer_json(scope, receive, send, rpc_result(message.id, result))
+            elif message.method == "tools/call":
+                await self._call(request)
+            else:
+                await request.answer(await self._result(request))
         except (ApiError, RpcError) as error:
             refusal = error if isinstance(error, RpcError) else as_rpc_error(error)
             body = rpc_refusal(message.rpc_id, refusal)
@@ -137,9 +163,8 @@ class McpRoutes:
         state = await self._service.authorize(principal, place.session_id)
         if state.turn(place.turn) is None:
             raise NotFound("no call has such an event")
-        fold = CallFrames(place.session_id, place.turn, place.info)
         ref = TurnRef(place.session_id, place.turn)
-        await self._write(scope, receive, send, ref, fold, place.info, place.count)
+        await self._write(scope, receive, send, ref, place.info, place.count)
 
     async def leave(self, scope: Scope, receive: Receive, send: Send) -> None:
         """DELETE: the end of an MCP session. Turns go on."""
@@ -156,24 +181,25 @@ class McpRoutes:
 
     # -- requests --------------------------------------------------------------------------
 
-    async def _answer(self, scope: Scope, message: RpcMessage, *, is_modern: bool) -> Json:
-        principal: Principal = scope["state"]["principal"]
-        match message.method:
+    async def _result(self, request: McpRequest) -> Json:
+        """The result of every method but `tools/call`."""
+        params, is_modern = request.message.params, request.is_modern
+        match request.message.method:
             case "initialize" if not is_modern:
-                return _initialized(scope, message.params)
+                return _initialized(request.scope, params)
             case "ping" if not is_modern:
                 return {}
             case "server/discover" if is_modern:
                 said = {"supportedVersions": [MODERN, *_OLDER], "capabilities": _CAPABILITIES}
                 return _modern(said | {"instructions": _INSTRUCTIONS})
             case "tools/list":
-                tools = await self._list(principal, message.params)
+                tools = await self._tools(request.principal, params)
                 return _modern(tools) if is_modern else tools
         # In 2026-07-28 the status says it as well.
-        status = 404 if is_modern else 200
-        raise RpcError(METHOD_NOT_FOUND, f"no method {message.method}", status=status)
+        problem = f"no method {request.message.method}"
+        raise RpcError(METHOD_NOT_FOUND, problem, status=404 if is_modern else 200)
 
-    async def _list(self, principal: Principal, params: Mapping[str, Any]) -> Json:
+    async def _tools(self, principal: Principal, params: Mapping[str, Any]) -> Json:
         cursor = params.get("cursor")
         if cursor is not None and not isinstance(cursor, str):
             raise RpcError(INVALID_PARAMS, "a cursor is a string")
@@ -186,101 +212,79 @@ class McpRoutes:
         ]
         return {"tools": tools} | ({"nextCursor": page.next_cursor} if page.next_cursor else {})
 
-    async def _call(
-        self, scope: Scope, receive: Receive, send: Send, message: RpcMessage, *, is_modern: bool
-    ) -> None:
-        principal: Principal = scope["state"]["principal"]
-        name, given = message.params.get("name"), message.params.get("arguments") or {}
+    async def _call(self, request: McpRequest) -> None:
+        """Call a tool. What a model can do better is a result, too."""
+        params = request.message.params
+        name, given = params.get("name"), params.get("arguments") or {}
         if not isinstance(name, str) or not isinstance(given, Mapping):
             raise RpcError(INVALID_PARAMS, "a call has a `name`, and `arguments`")
-        is_read = name in READ_TOOLS
-        require(principal, READS if is_read else WRITES)
+        tool = READ_TOOLS.get(name)
+        require(request.principal, READS if tool is not None else WRITES)
         try:
-            if is_read:
-                async with waiting(scope, receive, self._streams.watch) as caller:
-                    found = await READ_TOOLS[name].call(self._service, principal, given, caller)
-            elif name == EXECUTE:
-                ref = await self._start(scope, message, None, given, is_modern=is_modern)
-                found = {"session_id": ref.session_id, "turn": ref.turn}
-            elif name.startswith(ASK):
-                await self._ask(scope, receive, send, message, name, given, is_modern=is_modern)
+            if name.startswith(ASK):
+                await self._ask(request, name, given)
                 return
+            if tool is not None:
+                async with waiting(request.scope, request.receive, self._streams.watch) as caller:
+                    found = await tool.call(self._service, request.principal, given, caller)
+            elif name == EXECUTE:
+                ref = await self._start(request, None, given)
+                found = {"session_id": ref.session_id, "turn": ref.turn}
             else:
                 raise RpcError(INVALID_PARAMS, f"no tool {name}")
-            result = tool_result(dumps(found).decode(), found, is_modern=is_modern)
+            result = tool_result(dumps(found).decode(), found, is_modern=request.is_modern)
         except ApiError as error:
-            # What a model can do better is a result.
-            refusal = as_rpc_error(error)
-            text = f"{refusal.message} {dumps(error.details).decode()}"
-            result = tool_result(text, None, is_error=True, is_modern=is_modern)
-        await answer_json(scope, receive, send, rpc_result(message.id, result))
+            text = f"{as_rpc_error(error).message} {dumps(error.details).decode()}"
+            result = tool_result(text, None, is_error=True, is_modern=request.is_modern)
+        await request.answer(result)
 
-    async def _ask(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        message: RpcMessage,
-        name: str,
-        given: Mapping[str, Any],
-        *,
-        is_modern: bool,
-    ) -> None:
+    async def _ask(self, request: McpRequest, name: str, given: Mapping[str, Any]) -> None:
         """Run a turn of an agent, or go on with the one that asked."""
-        info = _info(scope, message, is_modern=is_modern)
-        state = message.params.get("requestState") if is_modern else None
+        info = _info(request)
+        state = request.message.params.get("requestState") if request.is_modern else None
         if state is not None:
-            ref, skip = await self._go_on(scope, message.params, state, info)
+            ref, skip = await self._go_on(request, str(state), info)
         else:
             agent_id = name.removeprefix(ASK)
             try:
-                await self._streams.check_agent(scope["state"]["principal"], agent_id)
+                await self._streams.check_agent(request.principal, agent_id)
             except AgentNotFound:
                 raise RpcError(INVALID_PARAMS, f"no tool {name}") from None
-            ref = await self._start(scope, message, agent_id, given, is_modern=is_modern)
-            skip = 0
-        fold = CallFrames(ref.session_id, ref.turn, info)
-        await self._write(scope, receive, send, ref, fold, info, skip)
+            ref, skip = await self._start(request, agent_id, given), 0
+        await self._write(request.scope, request.receive, request.send, ref, info, skip)
 
     async def _start(
-        self,
-        scope: Scope,
-        message: RpcMessage,
-        agent_id: str | None,
-        given: Mapping[str, Any],
-        *,
-        is_modern: bool,
+        self, request: McpRequest, agent_id: str | None, given: Mapping[str, Any]
     ) -> TurnRef:
         """Start the turn of a call; the same call made again joins it."""
         kind = ExecuteArguments if agent_id is None else AskArguments
         fields = validated(kind, given).model_dump(exclude_none=True)
+        key = _key(request)
         if agent_id is not None:
             fields["agent_id"] = agent_id
-        key = _key(scope, message, is_modern=is_modern)
-        if is_modern and key is None and agent_id is not None:
-            # In 2026-07-28 a client cancels a call by closing it.
-            fields["on_disconnect"] = "cancel"
-        request = validated(ExecuteBody, fields).request(self._streams.limits)
-        return await self._streams.start(scope, request, None, key)
+            if request.is_modern and key is None:
+                # In 2026-07-28 a client cancels a call by closing it.
+                fields["on_disconnect"] = "cancel"
+        turn_request = validated(ExecuteBody, fields).request(self._streams.limits)
+        return await self._streams.start(request.scope, turn_request, None, key)
 
     async def _go_on(
-        self, scope: Scope, params: Mapping[str, Any], state: object, info: ToolCallInfo
+        self, request: McpRequest, state: str, info: ToolCallInfo
     ) -> tuple[TurnRef, int]:
         """Answer what the turn asked in an earlier call. Returns the turn, and how many of its
         messages came before the answer."""
-        principal: Principal = scope["state"]["principal"]
-        name, _, stop = str(state)[:200].partition("/")
+        name, _, stop = state[:200].partition("/")
         named = turn_named(name)
         if named is None or not (stop.isascii() and stop.isdigit()):
             raise RpcError(INVALID_PARAMS, "the requestState is not one of ours")
         ref = TurnRef(*named)
-        session = await self._service.authorize(principal, ref.session_id)
+        session = await self._service.authorize(request.principal, ref.session_id)
         if session.turn(ref.turn) is None:
             raise NotFound("the turn of the requestState is gone")
-        given = params.get("inputResponses")
+        given = request.message.params.get("inputResponses")
         if isinstance(given, Mapping):
             for call_id, result in given.items():
-                await self._input(scope, ref, call_id, result)
+                await self._input(request, ref, call_id, result)
         fold, skip = CallFrames(ref.session_id, ref.turn, info), 0
         async for entry in self._streams.chunks(ref):
             skip += len(fold.frames(entry.kind, loads(entry.body)))
@@ -294,10 +298,10 @@ class McpRoutes:
         receive: Receive,
         send: Send,
         ref: TurnRef,
-        fold: CallFrames,
         info: ToolCallInfo,
         skip: int,
     ) -> None:
+        fold = CallFrames(ref.session_id, ref.turn, info)
         is_primed = not info.is_modern and _version(scope) == _PRIMED
         await self._streams.write(
             scope,
@@ -313,35 +317,36 @@ class McpRoutes:
 
     # -- what needs no answer --------------------------------------------------------------
 
-    async def _hear(self, scope: Scope, message: RpcMessage, *, is_modern: bool) -> None:
-        """A notification, or the answer to a request of ours."""
-        principal: Principal = scope["state"]["principal"]
-        if is_modern:
+    async def _hear(self, request: McpRequest) -> None:
+        """A notification, or the answer to a request of ours. In 2026-07-28 there are none."""
+        message = request.message
+        if request.is_modern:
             return
         if message.method == "notifications/cancelled":
-            key = _request_key(scope, message.params.get("requestId"))
-            require(principal, WRITES)
-            try:
+            require(request.principal, WRITES)
+            key = _request_key(request.scope, message.params.get("requestId"))
+            # A turn that is not found is over, or never came here.
+            with contextlib.suppress(NotFound):
                 if key is not None:
-                    await self._service.cancel_by_key(principal, key)
-            except NotFound:
-                pass  # it is over, or never came here
+                    await self._service.cancel_by_key(request.principal, key)
         elif not message.method:
-            require(principal, WRITES)
+            require(request.principal, WRITES)
             name, _, call_id = str(message.rpc_id).partition(":")
             named = turn_named(name)
             if named is not None:
-                await self._input(scope, TurnRef(*named), call_id, message.result)
+                await self._input(request, TurnRef(*named), call_id, message.result)
 
-    async def _input(self, scope: Scope, ref: TurnRef, call_id: str, result: object) -> None:
+    async def _input(self, request: McpRequest, ref: TurnRef, call_id: str, result: object) -> None:
         """Give the turn a person's answer, if it still asks for it."""
-        principal: Principal = scope["state"]["principal"]
-        session = await self._service.get(principal, ref.session_id)
+        session = await self._service.get(request.principal, ref.session_id)
         for ask in session.get("waiting", ()):
             if ask["call_id"] == call_id:
                 answer = answer_of(ask, result if isinstance(result, Mapping) else None)
                 await self._service.input(
-                    principal, ref.session_id, answer, request_id=scope["state"]["request_id"]
+                    request.principal,
+                    ref.session_id,
+                    replace(answer, turn=ref.turn),
+                    request_id=request.scope["state"]["request_id"],
                 )
 
 
@@ -352,34 +357,33 @@ def _version(scope: Scope) -> str | None:
 def _is_modern(scope: Scope, message: RpcMessage) -> bool:
     """Whether the message is one of 2026-07-28. Raises RpcError for a version that we do not speak,
     and where the headers contradict the body."""
-    meta = message.params.get("_meta")
-    header = _version(scope)
-    named = meta.get(_META + "protocolVersion") if isinstance(meta, Mapping) else None
+    header, meta = _version(scope), message.params.get("_meta")
+    meta = meta if isinstance(meta, Mapping) else {}
+    named = meta.get(_META + "protocolVersion")
     if named is None and header in {None, *_OLDER}:
         return False
     if message.rpc_id is None and header == MODERN:
         return True
-    missing = [
-        _META + name
-        for name in ("protocolVersion", "clientCapabilities")
-        if not isinstance(meta, Mapping) or _META + name not in meta
-    ]
-    if missing and header == MODERN:
-        problem = f"params._meta lacks {', '.join(missing)}"
+    if header == MODERN and not {_META + "protocolVersion", _CLIENT} <= meta.keys():
+        problem = "params._meta lacks protocolVersion or clientCapabilities"
         raise RpcError(INVALID_PARAMS, problem, status=400)
-    said = {"mcp-protocol-version": (header, named)}
-    said["mcp-method"] = (text_header(scope, b"mcp-method"), message.method)
-    if message.method == "tools/call":
-        said["mcp-name"] = (text_header(scope, b"mcp-name"), message.params.get("name"))
     if named is not None:
-        for name, (outside, inside) in said.items():
-            if outside != inside:
-                problem = f"the header {name} does not match the body"
-                raise RpcError(_HEADER_MISMATCH, problem, status=400)
+        _check_headers(scope, message, named)
     if MODERN not in {header, named}:
         data = {"supported": [MODERN, *_OLDER], "requested": header or named}
         raise RpcError(_UNSUPPORTED_VERSION, "unsupported protocol version", status=400, data=data)
     return True
+
+
+def _check_headers(scope: Scope, message: RpcMessage, named: object) -> None:
+    """Raises RpcError where a header, which proxies may go by, contradicts the body."""
+    said = {b"mcp-protocol-version": named, b"mcp-method": message.method}
+    if message.method == "tools/call":
+        said[b"mcp-name"] = message.params.get("name")
+    for name, inside in said.items():
+        if text_header(scope, name) != inside:
+            problem = f"the header {name.decode()} does not match the body"
+            raise RpcError(_HEADER_MISMATCH, problem, status=400)
 
 
 def _modern(result: Json) -> Json:
@@ -411,24 +415,23 @@ def _elicits(capabilities: object) -> bool:
     return isinstance(found, Mapping) and (not found or "form" in found)
 
 
-def _info(scope: Scope, message: RpcMessage, *, is_modern: bool) -> ToolCallInfo:
-    meta = message.params.get("_meta")
-    meta = meta if isinstance(meta, Mapping) else {}
-    token = meta.get("progressToken")
-    if is_modern:
-        elicits = _elicits(meta.get(_META + "clientCapabilities"))
+def _info(request: McpRequest) -> ToolCallInfo:
+    token = request.meta.get("progressToken")
+    if request.is_modern:
+        elicits = _elicits(request.meta.get(_CLIENT))
     else:
-        elicits = (text_header(scope, _SESSION) or "").startswith(_ASKS + "_")
-    return ToolCallInfo(message.id, token if is_rpc_id(token) else None, elicits, is_modern)
+        elicits = (text_header(request.scope, _SESSION) or "").startswith(_ASKS + "_")
+    token = token if is_rpc_id(token) else None
+    return ToolCallInfo(request.message.id, token, elicits, request.is_modern)
 
 
-def _key(scope: Scope, message: RpcMessage, *, is_modern: bool) -> str | None:
+def _key(request: McpRequest) -> str | None:
     """What makes a call made again the same call: the id of the request in its MCP session; in
     2026-07-28, which has no sessions, the key that the client gives."""
-    if not is_modern:
-        return _request_key(scope, message.id)
-    given = message.params.get("_meta", {}).get(_KEY)
-    return given if isinstance(given, str) else text_header(scope, b"idempotency-key")
+    if not request.is_modern:
+        return _request_key(request.scope, request.message.id)
+    given = request.meta.get(_KEY)
+    return given if isinstance(given, str) else text_header(request.scope, b"idempotency-key")
 
 
 def _request_key(scope: Scope, rpc_id: object) -> str | None:
