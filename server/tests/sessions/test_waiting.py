@@ -106,6 +106,20 @@ async def test_an_approval_is_asked_for_and_the_same_turn_goes_on(
     assert await rig.watch(session, ReadFrom(after=0)) == [*seen, *rest]
 
 
+@pytest.mark.usefixtures("let_go")
+async def test_a_viewer_that_waits_sees_the_turn_to_its_end(rig: Rig, refunds: Refunds) -> None:
+    ref = await rig.execute(agent="refunds")
+    session, place = ref.session_id, ReadFrom(turn=1, waits=True)
+    before = asyncio.create_task(rig.watch(session, place))
+    await until_rests(rig, session)
+    behind = asyncio.create_task(rig.watch(session, place))
+    await asyncio.sleep(0)
+    assert not before.done() and not behind.done()
+    await rig.input(session, "call_refund", approved=True)
+    assert await before == await behind == await rig.chunks(session)
+    assert refunds.paid == [7]
+
+
 async def test_it_survives_a_crash_and_the_tool_runs_once(rig: Rig, refunds: Refunds) -> None:
     ref = await rig.execute(agent="refunds")
     session = ref.session_id
