@@ -79,6 +79,24 @@ def test_headers_of_the_pages(server: ServerProcess, session: str) -> None:
         assert '"streamClosed":true' in live.text
 
 
+def test_a_queued_turn_begins_when_it_runs(server: ServerProcess) -> None:
+    with sync_client(server, headers=bearer()) as client:
+        asked = {"agent_id": "paced", "goal": "a", "context": {"count": 1_000, "pace": 20}}
+        prefer = {"Prefer": "respond-async"}
+        made = client.post("/v1/sessions/execute", json=asked, headers=prefer).json()
+        path = f"/v1/sessions/{made['session_id']}"
+        following = {"goal": "b", "if_busy": "enqueue", "context": {"count": 2, "pace": 0}}
+        client.post(f"{path}/execute", json=following, headers=prefer)
+        early = client.get(f"{path}/durable", params={"turn": 2})
+        assert (early.json(), early.headers["stream-up-to-date"]) == ([], "true")
+        query = {"turn": 2, "offset": early.headers["stream-next-offset"]}
+        with client.stream("GET", f"{path}/durable", params=query | {"live": "sse"}) as live:
+            client.post(f"{path}/cancel", json={"turn": 1})
+            text = "".join(live.iter_text())
+        assert "b-000001" in text and "a-00" not in text and '"streamClosed":true' in text
+        assert client.get(f"{path}/durable", params=query).headers["stream-closed"] == "true"
+
+
 def test_places_that_are_none(server: ServerProcess, session: str) -> None:
     path = f"/v1/sessions/{session}/durable"
     with sync_client(server, headers=bearer()) as client:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.credentials import sync_client
 from support.node import run_client, run_page
-from support.server import KEY, ServerProcess
+from support.server import KEY, ServerProcess, bearer
 
 ROOT = Path(__file__).resolve().parents[2]
 #: LangGraph's SDK for Python stands beside LangGraph.
@@ -101,6 +102,15 @@ def test_the_python_sdk(server: ServerProcess) -> None:
     assert found["interrupt"] == ["refund", "Paid."]
     assert found["refused"] == ["AuthenticationError", "ConflictError", "NotFoundError"]
     assert found["failed"] == "the shop is closed"
+
+
+def test_a_run_that_is_sent_again_with_its_key_joins(server: ServerProcess) -> None:
+    body = {"assistant_id": "guide", "input": {"messages": "count to 2"}}
+    with sync_client(server, headers={**bearer(), "Idempotency-Key": "once"}) as client:
+        first, again = (client.post("/langgraph/runs", json=body).json() for _ in range(2))
+    assert [first[name] for name in ("run_id", "thread_id")] == [
+        again[name] for name in ("run_id", "thread_id")
+    ]
 
 
 def test_the_program_of_the_page(server: ServerProcess) -> None:

@@ -85,7 +85,8 @@ class TurnRequest:
         body: tuple[Any, ...] = (
             self.goal,
             self.agent_id,
-            self.session_id,
+            # The first request of such a session makes it, and its repeat finds it.
+            None if self.session_id == self.own_id else self.session_id,
             self.context,
             self.max_steps or None,
             self.timeout_seconds or None,

@@ -55,11 +55,19 @@ class _View:
         return self.turn is not None and 0 < self.turn.last <= self.after
 
     @property
+    def queued(self) -> bool:
+        """Whether the turn has not begun. It has no position yet."""
+        return self.turn is not None and not self.turn.first
+
+    @property
+    def is_up_to_date(self) -> bool:
+        return self.closed or self.queued or self.after >= self.tail
+
+    @property
     def start(self) -> ReadFrom:
-        """Where a subscription begins. A turn that is queued has no position yet."""
-        queued = self.turn is not None and not self.turn.first
+        """Where a subscription begins."""
         return ReadFrom(
-            after=None if queued else self.after,
+            after=None if self.queued else self.after,
             turn=None if self.turn is None else self.turn.turn,
             follow=self.turn is None,
             waits=True,
@@ -70,7 +78,7 @@ class _View:
         turn = self.turn
         if turn is None:
             return entries
-        last = turn.last or (self.tail + len(entries))
+        last = turn.last or self.tail
         return [entry for entry in entries if turn.first and turn.first <= entry.position <= last]
 
 
@@ -210,9 +218,10 @@ class DurableRoutes:
     ) -> None:
         principal: Principal = scope["state"]["principal"]
         number = 0 if view.turn is None else view.turn.turn
-        encoder = DurableEncoder(self._service.epoch, number, view.tail, cursor)
+        tail = view.after if view.is_up_to_date else view.tail
+        encoder = DurableEncoder(self._service.epoch, number, tail, cursor)
         opening = OPENING
-        if view.after >= view.tail or view.closed:
+        if view.is_up_to_date:
             opening += encoder.control(view.after, closed=view.closed)
         with self._streams.watch.opening(principal) as place:
             subscription = await self._service.subscribe(principal, view.session_id, view.start)
@@ -239,7 +248,7 @@ class DurableRoutes:
             "Content-Type": "application/json",
             **_NO_STORE,
         }
-        if view.closed or view.after >= view.tail:
+        if view.is_up_to_date:
             headers["Stream-Up-To-Date"] = "true"
         if view.closed:
             headers["Stream-Closed"] = "true"

@@ -120,6 +120,7 @@ class ThreadQuery(Body):
     """A search for threads."""
 
     metadata: JsonObject | None = None
+    values: JsonObject | None = None
     ids: Annotated[list[ThreadName], Field(max_length=100)] | None = None
     status: Word | None = None
     limit: Annotated[int, Field(ge=1, le=1_000)] = 10

@@ -7,7 +7,6 @@ import time
 from dataclasses import replace
 from importlib.metadata import version
 from typing import TypeVar
-from uuid import uuid4
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -28,7 +27,7 @@ from ...sessions.request import TurnRef
 from ...sessions.state import TurnState
 from ..streams import ClientStreams, answer_json, visible_agents
 from . import threads
-from .encode import CANCELLED, RunInfo, RunStreamFrames
+from .encode import CANCELLED, SILENT, RunInfo, RunStreamFrames
 from .messages import Json
 from .requests import (
     AssistantQuery,
@@ -146,7 +145,7 @@ class LangGraphRoutes:
         since it knows its agent."""
         principal = _caller(scope, "sessions:write")
         body = await self._read(scope, receive, ThreadBody)
-        thread_id = body.thread_id or str(uuid4())
+        thread_id = body.thread_id or threads.new_name()
         if not threads.is_uuid(thread_id):
             raise InvalidRequest.field("thread_id", "must be a UUID")
         thread = await self._find(principal, thread_id)
@@ -166,6 +165,8 @@ class LangGraphRoutes:
         """The threads, newest first."""
         principal = _caller(scope, "sessions:read")
         query = await self._read(scope, receive, ThreadQuery)
+        if query.values:
+            raise InvalidRequest.field("values", "is not searched; search by metadata or ids")
         found: list[Json] = []
         passed = looked = 0
         cursor: str | None = None
@@ -229,7 +230,7 @@ class LangGraphRoutes:
         """A fork, with a name of its own."""
         principal = _caller(scope, "sessions:write")
         _, thread = await self._named(scope, principal)
-        thread_id = str(uuid4())
+        thread_id = threads.new_name()
         if thread is None:
             found = threads.empty_thread(thread_id, None, time.time())
         else:
@@ -344,7 +345,8 @@ class LangGraphRoutes:
         body = await self._read(scope, receive, RunBody)
         modes = body.modes()
         body.check()
-        thread_id = scope["path_params"].get("thread_id") or str(uuid4())
+        key = text_header(scope, b"idempotency-key")
+        thread_id = scope["path_params"].get("thread_id") or threads.new_name(key)
         thread = await self._find(principal, thread_id)
         if thread is None and not threads.is_uuid(thread_id):
             raise NotFound("no such thread")
@@ -355,7 +357,6 @@ class LangGraphRoutes:
         request = body.request(self._streams.limits, waits=waits)
         if thread is None:
             await self._make(scope, thread_id, body.assistant_id, body.metadata or {})
-        key = text_header(scope, b"idempotency-key")
         ref = await self._streams.start(scope, request, threads.alias_of(thread_id), key)
         return await self._there(principal, thread_id), ref, body, 0
 
@@ -394,7 +395,8 @@ class LangGraphRoutes:
         if "values" in modes:
             info, after = await self._whole(scope["state"]["principal"], thread, ref, info)
         path = self._name(scope, thread, ref)
-        place = f"{path}/stream?stream_mode={','.join(sorted(modes))}"
+        # A mode without events, since none would mean all.
+        place = f"{path}/stream?stream_mode={','.join(sorted(modes)) or SILENT[0]}"
         place += "&stream_subgraphs=true" if subgraphs else ""
         fold = RunStreamFrames(info, modes, subgraphs=subgraphs)
         headers = [(b"location", place.encode())]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
+from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
 
 from ...codec.times import rfc3339
 from ...model.errors import NotFound
@@ -52,6 +52,11 @@ def alias_of(thread_id: str) -> SessionAlias:
 
 def is_uuid(text: str) -> bool:
     return _UUID.fullmatch(text) is not None
+
+
+def new_name(key: str | None = None) -> str:
+    """A thread's name that nobody has given; with an Idempotency-Key the same on each repeat."""
+    return str(uuid4() if key is None else uuid5(NAMESPACE_OID, key))
 
 
 def run_id(session_id: str, turn: int) -> str:
