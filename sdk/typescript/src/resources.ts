@@ -62,7 +62,7 @@ export function collection<Item, Params extends object, NewParams extends object
   return {
     create: async (params) => camel(await transport.call(createRequest(path, params))),
     get: async (id) => camel(await transport.call(itemRequest('GET', path, id))),
-    list: async (params = {}) => pageOf(await transport.call(listRequest(path, params))),
+    list: async (params) => pageOf(await transport.call(listRequest(path, { ...params }))),
     update: async (id, params) =>
       camel(await transport.call(itemRequest('PATCH', path, id, '', params))),
     delete: async (id) => {
