@@ -146,7 +146,6 @@ class HistoryQuery(Body):
 
     limit: Annotated[int, Field(ge=1, le=1_000)] = 10
     before: CheckpointBody | Word | None = None
-    checkpoint: CheckpointBody | None = None
 
 
 def modes_of(names: list[str]) -> frozenset[str]:

@@ -31,6 +31,7 @@ from .encode import CANCELLED, SILENT, RunInfo, RunStreamFrames
 from .messages import Json
 from .requests import (
     AssistantQuery,
+    CheckpointBody,
     HistoryQuery,
     RunBody,
     ThreadBody,
@@ -263,8 +264,8 @@ class LangGraphRoutes:
             query = HistoryQuery(limit=scope["state"]["query"].number("limit", 1) or 10)
         else:
             query = await self._read(scope, receive, HistoryQuery)
-        given = query.before if query.before is not None else None
-        name = given if isinstance(given, str) or given is None else given.checkpoint_id
+        given = query.before
+        name = given.checkpoint_id if isinstance(given, CheckpointBody) else given
         found: list[Json] = []
         if thread is not None:
             before = None if name is None else _turn_behind(thread, name)
