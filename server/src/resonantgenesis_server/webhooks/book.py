@@ -7,6 +7,7 @@ delivered again under the same ids.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -21,7 +22,7 @@ log_ = structlog.get_logger("resonantgenesis.webhooks")
 #: Seconds in which deliveries gather, and deliveries that may wait to be written.
 _GATHER, _MAX_WAITING = 0.2, 5_000
 _FIRST_DELAY, _MAX_DELAY = 0.5, 30.0
-#: Deliveries of a webhook after which its old ones are removed.
+#: Deliveries after which the old ones of a webhook are removed, on average.
 _TRIM_EVERY = 100
 
 
@@ -39,7 +40,6 @@ class DeliveryBook:
         self._advances: dict[str, Advance] = {}
         self._attempts: list[DeliveryRecord] = []
         self._events: list[tuple[str, NewEvent]] = []
-        self._counts: dict[str, int] = {}
         self._flushing = asyncio.Lock()
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -96,11 +96,8 @@ class DeliveryBook:
 
     async def _trim(self, attempts: list[DeliveryRecord]) -> None:
         for attempt in attempts:
-            name = attempt.webhook_id
-            self._counts[name] = self._counts.get(name, 0) + 1
-            if self._counts[name] >= _TRIM_EVERY:
-                del self._counts[name]
-                await self._deliveries.trim(name)
+            if random.randrange(_TRIM_EVERY) == 0:  # noqa: S311
+                await self._deliveries.trim(attempt.webhook_id)
 
     async def _run(self) -> None:
         backoff = Backoff(_FIRST_DELAY, _MAX_DELAY)

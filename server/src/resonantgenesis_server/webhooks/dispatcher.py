@@ -84,11 +84,15 @@ class WebhookDispatcher:
             sender.start()
 
     async def _run(self) -> None:
+        is_behind = False
         while True:
             try:
                 await self.look()
+                is_behind = False
             except StoreError as error:
-                log_.warning("webhooks are not known", error=str(error))
+                if not is_behind:  # logged once, not at every look
+                    log_.warning("webhooks are not known", error=str(error))
+                is_behind = True
             await self._loop.woken(_LOOK)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from .. import metrics
 from ..background import Background, Backoff
 from ..codec.events import parse_cursor
 from ..codec.times import rfc3339
@@ -134,6 +135,10 @@ class Sender:
                 except (LogError, ApiError) as error:
                     log_.warning("webhook waits", webhook=self._webhook.id, error=str(error))
                     await self._wait(backoff.failed())
+                except Exception as error:
+                    metrics.defect("other")
+                    log_.error("webhook failed", webhook=self._webhook.id, exc_info=error)
+                    await self._wait(backoff.failed())
                 else:
                     backoff.succeeded()
         finally:
@@ -204,13 +209,17 @@ class Sender:
                     for entry in entries:
                         if not await self._deliver(entry):
                             return
-                    if not entries and subscription.reached > self._progress.position:
-                        now = round(self._parts.now() * 1e6)
-                        self._move(position=subscription.reached, reached_at=now)
+                    if until is None and not entries:
+                        self._reached(subscription.reached)
         finally:
             self._subscription = None
         if until is None:
             await self._wait(_FIRST_DELAY)  # the events are gone, or the webhook was changed
+
+    def _reached(self, position: int) -> None:
+        """Events up to this position are delivered, or are not for this webhook."""
+        if position > self._progress.position:
+            self._move(position=position, reached_at=round(self._parts.now() * 1e6))
 
     async def _wait(self, seconds: float) -> bool:
         """Whether nothing was changed for so many seconds."""
