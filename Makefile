@@ -11,8 +11,9 @@ PACKAGES := server/pyproject.toml sdk/python/pyproject.toml
 # a clock. And anything else for the program behind a verb: make test ARGS="-k sse"
 JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 3)))
 ARGS ?=
-# The documentation site, in the server's package.
+# The documentation and the console, in the server's package.
 SITE := server/src/resonantgenesis_server/site/index.html
+CONSOLE := server/src/resonantgenesis_server/console/index.html
 # How often `make soak` runs the whole suite under load.
 RUNS ?= 20
 # The tests start hundreds of servers and commands; without it each would compile all that is ours.
@@ -23,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## Show the verbs
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: .venv/.dev node_modules/.done $(SITE) ## Install everything for development into .venv and node_modules
+setup: .venv/.dev node_modules/.done $(SITE) $(CONSOLE) ## Install everything for development into .venv and node_modules
 
 demo: .venv/.run ## Start a server, ask its built-in agent, show the answer as it streams
 	@$(BIN)/resonantgenesis demo $(ARGS)
@@ -35,7 +36,7 @@ serve: .venv/.run ## Run the server on 127.0.0.1:8080
 test: test-python $(if $(ARGS),,test-typescript test-bounds) ## Run every test but the long campaigns
 
 # Each worker has a stretch of its own, so that what a module's tests share is made once.
-test-python: .venv/.dev $(SITE) .venv-guide/.done .venv-frameworks/.done tests/clients/node_modules/.done ## Run those in Python alone: ARGS="-k sse"
+test-python: .venv/.dev $(SITE) $(CONSOLE) .venv-guide/.done .venv-frameworks/.done tests/clients/node_modules/.done ## Run those in Python alone: ARGS="-k sse"
 	@scripts/system.sh
 	@$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not soak" $(ARGS)
 
@@ -51,7 +52,7 @@ soak: .venv/.dev .venv-guide/.done .venv-frameworks/.done .venv-model/.done test
 	@$(BIN)/pytest -m soak $(ARGS)
 	@[[ -n "$(ARGS)" ]] || scripts/suite_under_load.sh $(RUNS)
 
-site: $(SITE) ## Build the documentation site, which the server serves at /docs/
+site: $(SITE) $(CONSOLE) ## Build the documentation and the console, which the server serves
 
 check: .venv/.dev node_modules/.done ## Format, lint, generated code, types and layers
 	@$(BIN)/ruff format --check .
@@ -80,11 +81,11 @@ endif
 lock: .venv/.dev ## Rewrite requirements/*.txt from requirements/*.in
 	@scripts/lock.sh $(ARGS)
 
-dist: .venv/.dev node_modules/.done $(SITE) ## Build the packages into dist/, with their bills of materials and checksums
+dist: .venv/.dev node_modules/.done $(SITE) $(CONSOLE) ## Build the packages into dist/, with their bills of materials and checksums
 	@$(BIN)/python scripts/dist.py $(ARGS)
 
 clean: ## Remove what the verbs made, but no data
-	@rm -rf build server/src/resonantgenesis_server/site .venv .venv-guide .venv-frameworks .venv-model .venv-lowest .venv-newest dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
+	@rm -rf build server/src/resonantgenesis_server/{site,console} .venv .venv-guide .venv-frameworks .venv-model .venv-lowest .venv-newest dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
 	@rm -rf node_modules sdk/typescript/{dist,node_modules} examples/*/{dist,node_modules} tests/browser/*/node_modules tests/clients/node_modules
 	@find . -name node_modules -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -118,10 +119,15 @@ tests/clients/node_modules/.done: tests/clients/package-lock.json
 	@scripts/clients_env.sh
 	@touch $@
 
+$(CONSOLE): node_modules/.done $(shell find console sdk/typescript/src -type f -not -path '*/node_modules/*')
+	@npm run --silent --workspace @resonantgenesis/sdk build
+	@npm run --silent --workspace @resonantgenesis/console build
+	@touch $@
+
 $(SITE): .venv/.dev node_modules/.done mkdocs.yml scripts/site.py $(wildcard site/* docs/*) PROTOCOL.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md
 	@$(BIN)/python scripts/site.py
 	@touch $@
 
-node_modules/.done: package-lock.json package.json $(wildcard sdk/typescript/package.json examples/*/package.json)
+node_modules/.done: package-lock.json package.json $(wildcard console/package.json sdk/typescript/package.json examples/*/package.json)
 	@scripts/node.sh
 	@touch $@

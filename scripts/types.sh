@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 npm run --silent --workspace @resonantgenesis/sdk build
 node_modules/.bin/tsc -p sdk/typescript/tests
-for config in examples/*/tsconfig.json tests/browser/*/tsconfig.json; do
+for config in console/tsconfig.json examples/*/tsconfig.json tests/browser/*/tsconfig.json; do
     folder="$(dirname "$config")"
     # Only vue-tsc can read a component's types.
     compiler=tsc

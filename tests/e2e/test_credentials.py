@@ -17,7 +17,16 @@ from support.credentials import (
     operations,
     sync_client,
 )
-from support.endpoints import ADMINISTRATOR, ALL, ENDPOINTS, MESSAGES, MISSING, PUBLIC, path_of
+from support.endpoints import (
+    ADMINISTRATOR,
+    ALL,
+    ENDPOINTS,
+    LINK,
+    MESSAGES,
+    MISSING,
+    PUBLIC,
+    path_of,
+)
 from support.refusals import check_refusal
 from support.server import KEY, ServerProcess, bearer
 
@@ -135,7 +144,7 @@ def test_what_opens_nothing_opens_no_endpoint(client: httpx.Client, kit: Kit) ->
 
 def test_every_endpoint_needs_its_scope_and_no_other(client: httpx.Client, kit: Kit) -> None:
     for (method, path), endpoint in ALL.items():
-        if endpoint.needs in {PUBLIC, ADMINISTRATOR}:
+        if endpoint.needs in {PUBLIC, ADMINISTRATOR, LINK}:
             continue
         for scope in SCOPES:
             answer = ask(client, method, path, kit.only[scope])
@@ -155,18 +164,40 @@ def test_tokens_go_by_their_scopes_and_what_they_are_bound_to(
     client: httpx.Client, kit: Kit
 ) -> None:
     for (method, path), endpoint in ALL.items():
-        if endpoint.needs in {PUBLIC, ADMINISTRATOR}:
+        if endpoint.needs in {PUBLIC, ADMINISTRATOR, LINK}:
             continue
         for tokens in (kit.tokens, *kit.bound.values()):
             lacking = next(scope for scope in SCOPES if scope != endpoint.needs)
             refused(ask(client, method, path, tokens[lacking]), "FORBIDDEN", (method, path))
         answer = ask(client, method, path, kit.tokens[endpoint.needs])
-        assert answer.status_code not in {401, 403}, (method, path, answer.text)
+        if endpoint.no_token:
+            refused(answer, "FORBIDDEN", (method, path))
+        else:
+            assert answer.status_code not in {401, 403}, (method, path, answer.text)
         for name, tokens in kit.bound.items():
             answer = ask(client, method, path, tokens[endpoint.needs])
             assert answer.status_code != 401, (method, path, name)
             if endpoint.unbound:
                 refused(answer, "FORBIDDEN", (method, path, name))
+
+
+def test_a_link_signs_in_once_and_does_nothing_else(client: httpx.Client, kit: Kit) -> None:
+    path = "/v1/tokens/sign-in"
+    for credential in (KEY, kit.everything, *kit.only.values(), *kit.tokens.values()):
+        refused(ask(client, "POST", path, credential), "FORBIDDEN", path)
+    key = make_key(client, "tokens:write", "sessions:read", credential=kit.everything).key
+    headers = {"Authorization": f"Bearer {key}"}
+    link = client.post("/v1/tokens/links", json={}, headers=headers).json()
+    assert link["path"].endswith(f"#sign-in={link['code']}")
+    for (method, template), endpoint in ALL.items():
+        if endpoint.needs not in {PUBLIC, LINK}:
+            refused(ask(client, method, template, link["code"]), "FORBIDDEN", (method, template))
+    with_code = {"Authorization": f"Bearer {link['code']}"}
+    token = client.post(path, json={"ttl_seconds": 60}, headers=with_code).json()
+    assert token["scopes"] == ["sessions:read", "tokens:write"]
+    assert ask(client, "GET", "/v1/sessions", token["token"]).status_code == 200
+    again = client.post(path, json={"ttl_seconds": 70}, headers=with_code)
+    assert (again.status_code, again.json()["error"]["code"]) == (409, "CONFLICT")
 
 
 def test_only_the_bootstrap_key_is_an_administrator(client: httpx.Client, kit: Kit) -> None:

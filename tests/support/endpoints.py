@@ -21,20 +21,22 @@ MISSING = {
     "turn": "1",
     "chat_id": "none",
 }
-#: In place of a scope: open to all, and for the server's bootstrap key alone.
-PUBLIC, ADMINISTRATOR = None, "bootstrap"
+#: In place of a scope: open to all, for the server's bootstrap key alone, for the code of a link.
+PUBLIC, ADMINISTRATOR, LINK = None, "bootstrap", "link"
 _GOAL = {"agent_id": "guide", "goal": "count to 1"}
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """`needs` is a scope; `unbound`: refused to a token that is bound, whatever its scopes."""
+    """`needs` is a scope; `unbound`: refused to a token that is bound, whatever its scopes;
+    `no_token`: refused to every token."""
 
     needs: str | None
     body: dict[str, Any] | None = None
     content: bytes | None = None
     query: dict[str, str] = field(default_factory=dict)
     unbound: bool = False
+    no_token: bool = False
 
 
 def _key_body(scope: str) -> dict[str, Any]:
@@ -78,6 +80,7 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", "/asyncapi.json"): Endpoint(PUBLIC),
     ("GET", "/"): Endpoint(PUBLIC),
     ("GET", "/docs"): Endpoint(PUBLIC),
+    ("GET", "/console"): Endpoint(PUBLIC),
     ("GET", "/llms.txt"): Endpoint(PUBLIC),
     ("POST", "/v1/agents"): Endpoint(
         "agents:write", {"name": "n", "engine": "guide"}, unbound=True
@@ -101,6 +104,8 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", "/v1/keys/{key_id}"): Endpoint("keys:read", unbound=True),
     ("DELETE", "/v1/keys/{key_id}"): Endpoint("keys:write", unbound=True),
     ("POST", "/v1/tokens"): Endpoint("tokens:write", {"scopes": ["tokens:write"]}),
+    ("POST", "/v1/tokens/links"): Endpoint("tokens:write", {}, unbound=True, no_token=True),
+    ("POST", "/v1/tokens/sign-in"): Endpoint(LINK, {}),
     ("POST", "/v1/tokens/rotate"): Endpoint(ADMINISTRATOR, {}),
     ("GET", "/v1/nodes"): Endpoint(ADMINISTRATOR),
     ("POST", "/v1/organizations"): Endpoint(ADMINISTRATOR, {"name": "n"}),

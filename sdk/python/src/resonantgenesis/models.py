@@ -342,6 +342,17 @@ class Token(Model):
     subject = Field[str | None](None)
 
 
+class SignInLink(Model):
+    """A link that signs in to the server's console, once and within ten minutes: `path` behind the
+    server's address. `code` and `path` do not show in `repr`."""
+
+    _secret = frozenset({"code", "path"})
+
+    code = Field("")
+    path = Field("")
+    expires_at = Field("")
+
+
 class SigningKey(Model):
     """The key that signs new tokens; `former` keys still verify those that are out."""
 

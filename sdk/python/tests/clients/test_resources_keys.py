@@ -76,6 +76,14 @@ async def test_tokens_get_a_new_signing_key(server: FakeServer, client: Resonant
         assert server.requests[-1].body == {"end_tokens": end}
 
 
+async def test_a_link_signs_in_to_the_console(server: FakeServer, client: ResonantGenesis) -> None:
+    answer = {"code": "eyJ", "path": "/console/#sign-in=eyJ", "expires_at": "2026-11-30T00:00:00Z"}
+    server.fail_next("/v1/tokens/links", 201, answer)
+    link = await client.tokens.link()
+    assert link.path == answer["path"] and "eyJ" not in repr(link)
+    assert server.requests[-1].body == {}
+
+
 def test_synchronously(served: ServerThread, sync_client: SyncResonantGenesis) -> None:
     server = served.server
     server.fail_next("/v1/keys", 201, {**KEY, "key": SECRET})

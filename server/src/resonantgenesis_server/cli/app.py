@@ -17,6 +17,7 @@ from ..logging.startup import StartupError
 from . import chat, demo, serve
 from .commands import (
     agents,
+    console,
     events,
     files,
     keys,
@@ -51,6 +52,7 @@ app.command("config")(serve.show_config)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor)
 app.command("chat")(chat.chat)
+app.command("console")(console.console)
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(events.app, name="events")
 app.add_typer(files.app, name="files")

@@ -118,5 +118,8 @@ def _next_steps(server: Nearby, session: str, middle: int, gone: bool) -> str:
   {command} chat
   {command} sessions stream {session} --from {middle}
 
-  {url}/docs
+  # the console, signed in
+  {command} console --open
+
+  {url}/docs/
 """

@@ -22,6 +22,7 @@ from ..models import (
     ServerNode,
     SigningKey,
     Team,
+    SignInLink,
     Token,
     UsageReport,
     Webhook,
@@ -201,6 +202,10 @@ class AsyncTokens:
                 ttl_seconds=ttl_seconds,
             )
         )
+
+    async def link(self) -> SignInLink:
+        """A link that signs in to the server's console with the rights of the client's key."""
+        return await self._transport.call(calls.create_link())
 
     async def rotate(self, *, end_tokens: bool = False) -> SigningKey:
         """Let the server sign tokens with a new key from now on; needs its bootstrap key. Tokens

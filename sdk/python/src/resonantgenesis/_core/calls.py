@@ -20,6 +20,7 @@ from ..models import (
     ServerNode,
     SessionData,
     SigningKey,
+    SignInLink,
     Step,
     Team,
     Token,
@@ -200,6 +201,10 @@ def create_token(
         ttl_seconds=ttl_seconds,
     )
     return Call(make("/v1/tokens", body), Token)
+
+
+def create_link() -> Call[SignInLink]:
+    return Call(Request("POST", "/v1/tokens/links", body={}), SignInLink)
 
 
 def rotate_tokens(end_tokens: bool) -> Call[SigningKey]:

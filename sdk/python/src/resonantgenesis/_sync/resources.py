@@ -22,6 +22,7 @@ from ..models import (
     Page,
     ServerNode,
     SigningKey,
+    SignInLink,
     Team,
     Token,
     UsageReport,
@@ -198,6 +199,10 @@ class SyncTokens:
                 ttl_seconds=ttl_seconds,
             )
         )
+
+    def link(self) -> SignInLink:
+        """A link that signs in to the server's console with the rights of the client's key."""
+        return self._transport.call(calls.create_link())
 
     def rotate(self, *, end_tokens: bool = False) -> SigningKey:
         """Let the server sign tokens with a new key from now on; needs its bootstrap key. Tokens

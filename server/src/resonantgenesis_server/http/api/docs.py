@@ -1,12 +1,14 @@
-"""`/openapi.json`, the documentation site at `/docs/`, and `/llms.txt`.
+"""What people open in a browser: the console, the documentation, and `/openapi.json`.
 
-`scripts/site.py` builds the site into this package's folder `site`. An installation from the
-repository has none until then; a page says so.
+Their builds put them into this package's folders `console` and `site`. An installation from the
+repository has none until `make site`; a page says so.
 """
 
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Callable
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -24,19 +26,37 @@ from ..errors import add_error_schema, only_errors
 from ..routing import api_router
 
 SITE = Path(__file__).parents[2] / "site"
-_NO_SITE = "this installation has no documentation site; `make site` in the repository builds it"
+CONSOLE = Path(__file__).parents[2] / "console"
+_NOT_BUILT = "this installation has no such pages; `make site` in the repository builds them"
+_APP_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
+    " font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
+    " frame-ancestors 'none'"
+)
 
 
-class DocumentationSite(StaticFiles):
-    """The files of the site, with the policy that its build has made for them."""
+class BuiltPages(StaticFiles):
+    """Files that a build has put into the package, with a Content-Security-Policy.
 
-    def __init__(self, folder: Path) -> None:
+    With `is_app`, paths without a file are pages that the app's own script shows.
+    """
+
+    def __init__(self, folder: Path, *, is_app: bool = False) -> None:
         super().__init__(directory=folder, html=True, check_dir=False)
         self._folder = folder
+        self._is_app = is_app
+
+    @property
+    def is_built(self) -> bool:
+        return (self._folder / "index.html").is_file()
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        if not (self._folder / "index.html").is_file():
-            raise NotFound(_NO_SITE)
+        if not self.is_built:
+            raise NotFound(_NOT_BUILT)
+        if self._is_app and not path.startswith("assets/"):
+            _full, found = self.lookup_path(path)
+            if found is None or not stat.S_ISREG(found.st_mode):
+                path = "index.html"
         return await super().get_response(path, scope)
 
     def file_response(
@@ -49,16 +69,23 @@ class DocumentationSite(StaticFiles):
         answer = super().file_response(full_path, stat_result, scope, status_code)
         answer.headers["Content-Security-Policy"] = self._policy
         answer.headers["X-Content-Type-Options"] = "nosniff"
-        answer.headers["Cache-Control"] = "no-cache"  # asked again, answered 304
+        # Names in `assets` of an app have a digest in them; all else is asked again, answered 304.
+        is_fixed = self._is_app and Path(full_path).parent.name == "assets"
+        lasting = "public, max-age=31536000, immutable"
+        answer.headers["Cache-Control"] = lasting if is_fixed else "no-cache"
         return answer
 
     @cached_property
     def _policy(self) -> str:
+        if self._is_app:
+            return _APP_POLICY
+        # The build of the site has written the hashes of its scripts into it.
         return (self._folder / "policy.txt").read_text(encoding="ascii")
 
 
-def docs_router(app: FastAPI, site: Path = SITE) -> APIRouter:
+def docs_router(app: FastAPI, site: Path = SITE, console: Path = CONSOLE) -> APIRouter:
     router = api_router(tag="operations")
+    pages, app_pages = BuiltPages(site), BuiltPages(console, is_app=True)
 
     @cache
     def document() -> bytes:
@@ -74,7 +101,7 @@ def docs_router(app: FastAPI, site: Path = SITE) -> APIRouter:
         """The description of the API."""
         return Response(document(), media_type="application/json")
 
-    def leads_to_docs(path: str, operation_id: str) -> None:
+    def leads_to(path: str, operation_id: str, place: Callable[[], str]) -> None:
         @router.get(
             path,
             response_class=RedirectResponse,
@@ -82,13 +109,14 @@ def docs_router(app: FastAPI, site: Path = SITE) -> APIRouter:
             responses=only_errors(500),
             operation_id=operation_id,
         )
-        async def docs() -> RedirectResponse:
-            """Leads to the documentation."""
+        async def lead() -> RedirectResponse:
+            """Leads to the pages for people."""
             # Relative: a proxy may have put the server below a path of its own.
-            return RedirectResponse("docs/")
+            return RedirectResponse(place())
 
-    leads_to_docs("/", "home")
-    leads_to_docs("/docs", "docs")
+    leads_to("/", "home", lambda: "console/" if app_pages.is_built else "docs/")
+    leads_to("/docs", "docs", lambda: "docs/")
+    leads_to("/console", "console", lambda: "console/")
 
     @router.get(
         "/llms.txt",
@@ -100,8 +128,8 @@ def docs_router(app: FastAPI, site: Path = SITE) -> APIRouter:
         """The list of documentation pages, for language models."""
         file = site / "llms.txt"
         if not file.is_file():
-            raise NotFound(_NO_SITE)
+            raise NotFound(_NOT_BUILT)
         return FileResponse(file, media_type="text/markdown")
 
-    router.routes.append(Mount("/docs", DocumentationSite(site)))
+    router.routes += [Mount("/docs", pages), Mount("/console", app_pages)]
     return router

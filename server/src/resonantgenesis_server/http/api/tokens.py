@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field, StringConstraints
 
 from ...codec.times import rfc3339
-from ...model.errors import Forbidden
+from ...model.errors import Conflict, Forbidden
 from ...model.principal import Principal
-from ..auth.authenticator import COOKIE, CredentialAuthenticator, administrator, scoped
+from ..auth.authenticator import COOKIE, CredentialAuthenticator, administrator, any_caller, scoped
 from ..auth.signing import MAX_TOKEN_LIFE
 from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
@@ -27,8 +29,12 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 Subject = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NO_NUL)]
 
 
+#: Seconds in which a link must be used.
+LINK_LIFE = 600
+
+
 class NewToken(Body):
-    scopes: ScopeList
+    scopes: ScopeList | None = Field(default=None, description="Left out: all that the caller has.")
     subject: Subject | None = Field(
         default=None, description="The end user: the token sees only this subject's sessions."
     )
@@ -47,6 +53,20 @@ class MadeToken(BaseModel):
     agent_id: str | None
 
 
+class NewLink(Body):
+    """Nothing: a link signs in with all that the key has."""
+
+
+class MadeLink(BaseModel):
+    code: str = Field(description="The credential of `POST /v1/tokens/sign-in`, once.")
+    path: str = Field(description="Of the console's page that uses the code.")
+    expires_at: str
+
+
+class SignIn(Body):
+    ttl_seconds: int = Field(default=MAX_TOKEN_LIFE // 2, ge=1, le=MAX_TOKEN_LIFE)
+
+
 class Rotation(Body):
     end_tokens: bool = Field(
         default=False,
@@ -61,6 +81,8 @@ class SigningKeyBody(BaseModel):
 
 
 Writer = Annotated[Principal, Depends(scoped("tokens:write"))]
+#: Whoever has a credential: what it may do is checked in the route.
+Caller = Annotated[Principal, Depends(any_caller)]
 Administrator = Annotated[Principal, Depends(administrator)]
 
 
@@ -99,19 +121,59 @@ def tokens_router(
 
         async def make(making: Making) -> BaseModel:
             await making.remember()
-            return MadeToken(
-                token=token,
-                expires_at=rfc3339(granted.expires_at or now),
-                scopes=sorted(granted.scopes),
-                subject=granted.subject,
-                session_id=granted.session_id,
-                agent_id=granted.agent_id,
-            )
+            return _made(token, granted, now)
 
         response = await once.run(principal, PATH, key, body, make)
         if body.cookie:
             _set_cookie(request, response, token, (granted.expires_at or now) - now)
         return response
+
+    @router.post(
+        PATH + "/links",
+        status_code=201,
+        responses=documented_errors(body=True),
+        operation_id="create_sign_in_link",
+    )
+    async def link(_body: NewLink, principal: Writer) -> MadeLink:
+        """Create a code that signs in once, within ten minutes, with all scopes of the caller's API
+        key. It can do nothing else."""
+        if principal.signed_by is not None:
+            raise Forbidden("only an API key makes a link, and no token")
+        now = time.time()
+        end = now + LINK_LIFE
+        end = end if principal.expires_at is None else min(end, principal.expires_at)
+        # Without scopes it opens nothing but the sign-in.
+        nothing = replace(principal, scopes=frozenset(), expires_at=end)
+        code = await authenticator.sign(nothing, now=now)
+        return MadeLink(code=code, path=f"/console/#sign-in={code}", expires_at=rfc3339(end))
+
+    @router.post(
+        PATH + "/sign-in",
+        status_code=201,
+        response_model=MadeToken,
+        responses=documented_errors(409, body=True),
+        operation_id="sign_in",
+    )
+    async def sign_in(request: Request, body: SignIn, principal: Caller) -> Response:
+        """Exchange the code of a link, which is the credential here, for a token."""
+        if principal.scopes or principal.signed_by is None:
+            raise Forbidden("this takes the code of a link, which POST /v1/tokens/links makes")
+        credential = request.headers["authorization"]
+        now = time.time()
+        owner = await authenticator.owner(principal)
+        granted = _grant(owner, NewToken(ttl_seconds=body.ttl_seconds), now)
+        token = await authenticator.sign(granted, now=now)
+
+        async def make(making: Making) -> BaseModel:
+            await making.remember()
+            return _made(token, granted, now)
+
+        # The code used up: one use, on all nodes, as of any Idempotency-Key.
+        key = hashlib.sha256(credential.encode()).hexdigest()
+        try:
+            return await once.run(principal, PATH + "/sign-in", key, NewLink(), make)
+        except Conflict:
+            raise Conflict("this link has been used; make another one") from None
 
     @router.post(
         PATH + "/rotate",
@@ -128,12 +190,23 @@ def tokens_router(
     return router
 
 
+def _made(token: str, granted: Principal, now: float) -> MadeToken:
+    return MadeToken(
+        token=token,
+        expires_at=rfc3339(granted.expires_at or now),
+        scopes=sorted(granted.scopes),
+        subject=granted.subject,
+        session_id=granted.session_id,
+        agent_id=granted.agent_id,
+    )
+
+
 def _grant(maker: Principal, body: NewToken, now: float) -> Principal:
     end = now + body.ttl_seconds
     return Principal(
         organization_id=maker.organization_id,
         key_id=maker.key_id,
-        scopes=check_grant(maker, body.scopes),
+        scopes=maker.scopes if body.scopes is None else check_grant(maker, body.scopes),
         subject=maker.subject_of_new(body.subject),
         session_id=_bound(maker.session_id, body.session_id, "session"),
         agent_id=_bound(maker.agent_id, body.agent_id, "agent"),

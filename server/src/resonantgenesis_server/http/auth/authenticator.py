@@ -208,6 +208,10 @@ class CredentialAuthenticator:
         signer = await self._signing.signer()
         return signer.sign(principal, now=now)
 
+    async def owner(self, token: Principal) -> Principal:
+        """The principal of the API key that made a token. Raises `Unauthenticated`."""
+        return _holder(await self._key(token.key_id))
+
     async def rotate(self, *, end_tokens: bool) -> Rotated:
         """Change the signing key; see `SigningKeys.rotate`."""
         return await self._signing.rotate(end_tokens=end_tokens)
@@ -355,6 +359,15 @@ def scoped(scope: str) -> Callable[..., Awaitable[Principal]]:
         return principal
 
     return caller
+
+
+async def any_caller(
+    request: Request,
+    _documented: Annotated[HTTPAuthorizationCredentials | None, Security(_scheme)],
+) -> Principal:
+    """A dependency of routes that need a credential and no scope."""
+    principal: Principal = request.state.principal
+    return principal
 
 
 async def administrator(

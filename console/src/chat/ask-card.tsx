@@ -1,0 +1,84 @@
+import type { Ask } from '@resonantgenesis/sdk';
+import { useState } from 'react';
+import { Json, sayWhy } from '../ui/parts.tsx';
+
+const TITLES = {
+  approval: 'Approval needed',
+  input: 'The agent asks',
+  tool: 'A tool of the client is called',
+} as const;
+
+/** What a turn asks, answered in place. `onAnswer` gets true or false, or a payload. */
+export function AskCard(props: { ask: Ask; onAnswer: (payload: unknown) => Promise<void> }) {
+  const { ask } = props;
+  const [busy, setBusy] = useState(false);
+  const choices = Array.isArray(ask.schema?.enum) ? ask.schema.enum.map(String) : null;
+  const isText = ask.schema === undefined || ask.schema.type === 'string';
+  const [text, setText] = useState(choices?.[0] ?? '');
+
+  async function answer(payload: unknown) {
+    setBusy(true);
+    try {
+      await props.onAnswer(payload);
+    } catch (error) {
+      sayWhy(error);
+    } finally {
+      setBusy(false);
+    }
+  }
+
+  function send() {
+    if (isText) return answer(text);
+    try {
+      return answer(JSON.parse(text));
+    } catch {
+      return sayWhy('This must be JSON.');
+    }
+  }
+
+  return (
+    <section className="ask" aria-label={TITLES[ask.kind]}>
+      <div className="row spread">
+        <strong>{TITLES[ask.kind]}</strong>
+        <span className="small muted">until {new Date(ask.expiresAt).toLocaleTimeString()}</span>
+      </div>
+      {ask.message && <p>{ask.message}</p>}
+      {ask.tool && <code>{ask.tool}</code>}
+      {ask.args && <Json value={ask.args} />}
+      {ask.kind !== 'approval' &&
+        (choices ? (
+          <select className="input" value={text} onChange={(event) => setText(event.target.value)}>
+            {choices.map((choice) => (
+              <option key={choice}>{choice}</option>
+            ))}
+          </select>
+        ) : (
+          <textarea
+            className={`input ${isText ? '' : 'mono'}`}
+            aria-label="Your answer"
+            placeholder={isText ? 'Your answer' : 'Your answer as JSON'}
+            value={text}
+            onChange={(event) => setText(event.target.value)}
+          />
+        ))}
+      <div className="row">
+        <button
+          className="button primary"
+          type="button"
+          disabled={busy}
+          onClick={() => void (ask.kind === 'approval' ? answer(true) : send())}
+        >
+          {ask.kind === 'approval' ? 'Approve' : 'Send'}
+        </button>
+        <button
+          className="button danger"
+          type="button"
+          disabled={busy}
+          onClick={() => void answer(false)}
+        >
+          Decline
+        </button>
+      </div>
+    </section>
+  );
+}

@@ -1,0 +1,180 @@
+import type { PlatformEvent } from '@resonantgenesis/sdk';
+import { useEvents } from '@resonantgenesis/sdk/react';
+import { Pause, Play, Send } from 'lucide-react';
+import { useState } from 'react';
+import { call } from '../api.ts';
+import { may } from '../credential/credential.ts';
+import { Ago, Dialog, Empty, Field, Json, Page, say, sayWhy } from '../ui/parts.tsx';
+
+const SHOWN = 500;
+/** Milliseconds before now from which on events are shown at first. */
+const RECENT = 3_600_000;
+
+/** What happens in the organization, live. A pause hides nothing: what came meanwhile follows. */
+export function Events() {
+  const [pattern, setPattern] = useState('');
+  const [since, setSince] = useState('');
+  const [selection, setSelection] = useState<{ events?: string[]; since?: string }>(() => ({
+    since: new Date(Date.now() - RECENT).toISOString(),
+  }));
+  const [paused, setPaused] = useState<readonly PlatformEvent[] | null>(null);
+  const [open, setOpen] = useState<PlatformEvent | null>(null);
+  const [publishing, setPublishing] = useState(false);
+  const live = useEvents({ ...selection, limit: SHOWN });
+  const events = paused ?? live.events;
+  const missed = paused === null ? 0 : live.events.filter((one) => !paused.includes(one)).length;
+
+  return (
+    <Page
+      title="Events"
+      actions={
+        <>
+          <button
+            className="button"
+            type="button"
+            onClick={() => setPaused(paused === null ? live.events : null)}
+          >
+            {paused === null ? <Pause aria-hidden /> : <Play aria-hidden />}
+            {paused === null ? 'Pause' : `Go on (${missed} new)`}
+          </button>
+          {may('events:write') && (
+            <button className="button" type="button" onClick={() => setPublishing(true)}>
+              <Send aria-hidden /> Publish
+            </button>
+          )}
+        </>
+      }
+    >
+      <form
+        className="row"
+        onSubmit={(event) => {
+          event.preventDefault();
+          const names = pattern.split(/[\s,]+/).filter(Boolean);
+          setPaused(null);
+          setSelection({
+            ...(names.length > 0 && { events: names }),
+            ...(since && { since: new Date(since).toISOString() }),
+          });
+        }}
+      >
+        <input
+          className="input mono grow"
+          placeholder="session.*, agent.error"
+          aria-label="Patterns"
+          value={pattern}
+          onChange={(event) => setPattern(event.target.value)}
+        />
+        <input
+          className="input"
+          style={{ width: 'auto' }}
+          type="datetime-local"
+          aria-label="Since"
+          value={since}
+          onChange={(event) => setSince(event.target.value)}
+        />
+        <button className="button" type="submit">
+          Show
+        </button>
+      </form>
+      {live.error && (
+        <p className="notice bad" role="alert">
+          {live.error.message}{' '}
+          <button className="button" type="button" onClick={live.retry}>
+            Try again
+          </button>
+        </p>
+      )}
+      <div className="panel scroll-x">
+        {events.length === 0 ? (
+          <Empty title="Waiting for the first event">
+            Ask an agent in the playground, or publish one.
+          </Empty>
+        ) : (
+          <table className="table">
+            <thead>
+              <tr>
+                <th>Type</th>
+                <th>Data</th>
+                <th>When</th>
+              </tr>
+            </thead>
+            <tbody>
+              {[...events].reverse().map((event) => (
+                <tr key={event.id}>
+                  <td>
+                    <button
+                      className="button quiet mono"
+                      type="button"
+                      onClick={() => setOpen(event)}
+                    >
+                      {event.type}
+                    </button>
+                  </td>
+                  <td className="mono muted" style={{ maxWidth: 520, overflow: 'hidden' }}>
+                    {JSON.stringify(event.data).slice(0, 160)}
+                  </td>
+                  <td className="muted">
+                    <Ago time={event.createdAt} />
+                  </td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        )}
+      </div>
+      <Dialog
+        open={open !== null}
+        onOpenChange={() => setOpen(null)}
+        title={open?.type ?? ''}
+        description="The event as clients get it."
+      >
+        <Json value={open} />
+      </Dialog>
+      <Publish open={publishing} onOpenChange={setPublishing} />
+    </Page>
+  );
+}
+
+function Publish(props: { open: boolean; onOpenChange: (open: boolean) => void }) {
+  const [type, setType] = useState('app.test');
+  const [data, setData] = useState('{"hello": "world"}');
+  async function publish() {
+    await call('POST', '/v1/events', { type, data: JSON.parse(data) });
+    props.onOpenChange(false);
+    say('Published');
+  }
+  return (
+    <Dialog
+      {...props}
+      title="Publish an event"
+      description="Types of your own begin with app., team., billing. or system."
+    >
+      <form
+        className="stack"
+        onSubmit={(event) => {
+          event.preventDefault();
+          publish().catch(sayWhy);
+        }}
+      >
+        <Field label="Type">
+          <input
+            className="input mono"
+            required
+            value={type}
+            onChange={(event) => setType(event.target.value)}
+          />
+        </Field>
+        <Field label="Data" hint="JSON">
+          <textarea
+            className="input mono"
+            value={data}
+            onChange={(event) => setData(event.target.value)}
+          />
+        </Field>
+        <button className="button primary" type="submit">
+          Publish
+        </button>
+      </form>
+    </Dialog>
+  );
+}

@@ -1,0 +1,69 @@
+import { useReach } from '@resonantgenesis/sdk/react';
+import { Link, Outlet } from '@tanstack/react-router';
+import {
+  Activity,
+  BookOpen,
+  Bot,
+  ChartColumn,
+  KeyRound,
+  LogOut,
+  MessagesSquare,
+  MoonStar,
+  Radio,
+} from 'lucide-react';
+import { may, signOut } from './credential/credential.ts';
+import { toggleTheme } from './ui/theme.ts';
+
+const PAGES = [
+  { to: '/play', name: 'Playground', icon: MessagesSquare, scope: 'sessions:write' },
+  { to: '/sessions', name: 'Sessions', icon: Activity, scope: 'sessions:read' },
+  { to: '/events', name: 'Events', icon: Radio, scope: 'events:read' },
+  { to: '/agents', name: 'Agents', icon: Bot, scope: 'agents:read' },
+  { to: '/usage', name: 'Usage', icon: ChartColumn, scope: 'usage:read' },
+  { to: '/keys', name: 'Keys', icon: KeyRound, scope: 'keys:read' },
+] as const;
+
+/** The frame: navigation of what the credential may see, and the page. */
+export function Shell() {
+  const problem = useReach();
+  return (
+    <div className="shell">
+      <nav className="side" aria-label="Pages">
+        <Link to="/play" className="brand">
+          <img src={`${import.meta.env.BASE_URL}logo.svg`} alt="" />
+          <span>ResonantGenesis</span>
+        </Link>
+        {PAGES.filter((page) => may(page.scope)).map((page) => (
+          <Link key={page.to} to={page.to} className="nav" title={page.name}>
+            <page.icon aria-hidden />
+            <span>{page.name}</span>
+          </Link>
+        ))}
+        <div className="foot row">
+          <a className="button quiet icon" href="/docs/" title="Documentation">
+            <BookOpen aria-label="Documentation" />
+          </a>
+          <button
+            className="button quiet icon"
+            type="button"
+            title="Light or dark"
+            onClick={toggleTheme}
+          >
+            <MoonStar aria-label="Light or dark" />
+          </button>
+          <button className="button quiet icon" type="button" title="Sign out" onClick={signOut}>
+            <LogOut aria-label="Sign out" />
+          </button>
+        </div>
+      </nav>
+      <main className="main">
+        {problem && (
+          <p className="notice warn" role="status">
+            The server cannot be reached; trying again. Nothing is lost. ({problem.message})
+          </p>
+        )}
+        <Outlet />
+      </main>
+    </div>
+  );
+}
