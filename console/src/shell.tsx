@@ -29,7 +29,7 @@ export function Shell() {
   return (
     <div className="shell">
       <nav className="side" aria-label="Pages">
-        <Link to="/play" className="brand">
+        <Link to="/play" className="brand" aria-label="ResonantGenesis">
           <img src={`${import.meta.env.BASE_URL}logo.svg`} alt="" />
           <span>ResonantGenesis</span>
         </Link>

@@ -5,7 +5,17 @@ import { Pencil, Plus, Trash2 } from 'lucide-react';
 import { useState } from 'react';
 import { client } from '../api.ts';
 import { may } from '../credential/credential.ts';
-import { Confirm, Dialog, Empty, Field, ListState, Page, say, sayWhy } from '../ui/parts.tsx';
+import {
+  Confirm,
+  Dialog,
+  Empty,
+  Field,
+  ListState,
+  Page,
+  say,
+  sayWhy,
+  Table,
+} from '../ui/parts.tsx';
 
 const ENGINES = ['llm', 'http', 'worker', 'guide'];
 
@@ -35,60 +45,58 @@ export function Agents() {
       {(list.data ?? []).length === 0 ? (
         <ListState query={list} empty={<Empty title="No agents yet" />} />
       ) : (
-        <div className="panel scroll-x">
-          <table className="table">
-            <thead>
-              <tr>
-                <th>Name</th>
-                <th>Id</th>
-                <th>Engine</th>
-                <th>Model</th>
-                <th>From</th>
-                <th>
-                  <span className="visually-hidden">Actions</span>
-                </th>
+        <Table label="Agents">
+          <thead>
+            <tr>
+              <th>Name</th>
+              <th>Id</th>
+              <th>Engine</th>
+              <th>Model</th>
+              <th>From</th>
+              <th>
+                <span className="visually-hidden">Actions</span>
+              </th>
+            </tr>
+          </thead>
+          <tbody>
+            {list.data?.map((agent) => (
+              <tr key={agent.id}>
+                <td>
+                  <Link to="/play" search={{ agent: agent.id }}>
+                    {agent.name}
+                  </Link>
+                  {agent.description && <div className="small muted">{agent.description}</div>}
+                </td>
+                <td className="mono">{agent.id}</td>
+                <td>
+                  <span className="badge">{agent.engine}</span>
+                </td>
+                <td className="muted">{agent.model ?? '–'}</td>
+                <td className="muted">{agent.source}</td>
+                <td className="actions">
+                  {mayWrite && agent.source === 'api' && (
+                    <>
+                      <button
+                        className="button quiet icon"
+                        type="button"
+                        onClick={() => setEditing(agent)}
+                      >
+                        <Pencil aria-label={`Edit ${agent.name}`} />
+                      </button>
+                      <button
+                        className="button quiet icon"
+                        type="button"
+                        onClick={() => setDeleting(agent)}
+                      >
+                        <Trash2 aria-label={`Delete ${agent.name}`} />
+                      </button>
+                    </>
+                  )}
+                </td>
               </tr>
-            </thead>
-            <tbody>
-              {list.data?.map((agent) => (
-                <tr key={agent.id}>
-                  <td>
-                    <Link to="/play" search={{ agent: agent.id }}>
-                      {agent.name}
-                    </Link>
-                    {agent.description && <div className="small muted">{agent.description}</div>}
-                  </td>
-                  <td className="mono">{agent.id}</td>
-                  <td>
-                    <span className="badge">{agent.engine}</span>
-                  </td>
-                  <td className="muted">{agent.model ?? '–'}</td>
-                  <td className="muted">{agent.source}</td>
-                  <td className="actions">
-                    {mayWrite && agent.source === 'api' && (
-                      <>
-                        <button
-                          className="button quiet icon"
-                          type="button"
-                          onClick={() => setEditing(agent)}
-                        >
-                          <Pencil aria-label={`Edit ${agent.name}`} />
-                        </button>
-                        <button
-                          className="button quiet icon"
-                          type="button"
-                          onClick={() => setDeleting(agent)}
-                        >
-                          <Trash2 aria-label={`Delete ${agent.name}`} />
-                        </button>
-                      </>
-                    )}
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+            ))}
+          </tbody>
+        </Table>
       )}
       {editing !== null && (
         <AgentForm

@@ -4,7 +4,7 @@ import { Pause, Play, Send } from 'lucide-react';
 import { useState } from 'react';
 import { call } from '../api.ts';
 import { may } from '../credential/credential.ts';
-import { Ago, Dialog, Empty, Field, Json, Page, say, sayWhy } from '../ui/parts.tsx';
+import { Ago, Dialog, Empty, Field, Json, Page, say, sayWhy, Table } from '../ui/parts.tsx';
 
 const SHOWN = 500;
 /** Milliseconds before now from which on events are shown at first. */
@@ -84,13 +84,13 @@ export function Events() {
           </button>
         </p>
       )}
-      <div className="panel scroll-x">
+      <div>
         {events.length === 0 ? (
           <Empty title="Waiting for the first event">
             Ask an agent in the playground, or publish one.
           </Empty>
         ) : (
-          <table className="table">
+          <Table label="Events">
             <thead>
               <tr>
                 <th>Type</th>
@@ -119,7 +119,7 @@ export function Events() {
                 </tr>
               ))}
             </tbody>
-          </table>
+          </Table>
         )}
       </div>
       <Dialog

@@ -4,7 +4,18 @@ import { useState } from 'react';
 import type { Listed } from '../api.ts';
 import { call } from '../api.ts';
 import { credential, may } from '../credential/credential.ts';
-import { Ago, Confirm, copy, Dialog, Empty, Field, ListState, Page, sayWhy } from '../ui/parts.tsx';
+import {
+  Ago,
+  Confirm,
+  copy,
+  Dialog,
+  Empty,
+  Field,
+  ListState,
+  Page,
+  sayWhy,
+  Table,
+} from '../ui/parts.tsx';
 
 interface Key {
   readonly id: string;
@@ -59,57 +70,55 @@ export function Keys() {
       {(list.data ?? []).length === 0 ? (
         <ListState query={list} empty={<Empty title="No keys yet" />} />
       ) : (
-        <div className="panel scroll-x">
-          <table className="table">
-            <thead>
-              <tr>
-                <th>Name</th>
-                <th>Scopes</th>
-                <th>Made</th>
-                <th>State</th>
-                <th>
-                  <span className="visually-hidden">Actions</span>
-                </th>
+        <Table label="Keys">
+          <thead>
+            <tr>
+              <th>Name</th>
+              <th>Scopes</th>
+              <th>Made</th>
+              <th>State</th>
+              <th>
+                <span className="visually-hidden">Actions</span>
+              </th>
+            </tr>
+          </thead>
+          <tbody>
+            {list.data?.map((key) => (
+              <tr key={key.id}>
+                <td>
+                  {key.name}
+                  <div className="small muted mono">{key.id}</div>
+                </td>
+                <td className="mono small">{key.scopes.join(' ')}</td>
+                <td className="muted">
+                  <Ago time={key.created_at} />
+                </td>
+                <td>
+                  {key.revoked_at ? (
+                    <span className="badge bad">revoked</span>
+                  ) : key.expires_at ? (
+                    <span className="badge warn">
+                      ends <Ago time={key.expires_at} />
+                    </span>
+                  ) : (
+                    <span className="badge good">valid</span>
+                  )}
+                </td>
+                <td className="actions">
+                  {may('keys:write') && !key.revoked_at && (
+                    <button
+                      className="button quiet danger"
+                      type="button"
+                      onClick={() => setRevoking(key)}
+                    >
+                      Revoke
+                    </button>
+                  )}
+                </td>
               </tr>
-            </thead>
-            <tbody>
-              {list.data?.map((key) => (
-                <tr key={key.id}>
-                  <td>
-                    {key.name}
-                    <div className="small muted mono">{key.id}</div>
-                  </td>
-                  <td className="mono small">{key.scopes.join(' ')}</td>
-                  <td className="muted">
-                    <Ago time={key.created_at} />
-                  </td>
-                  <td>
-                    {key.revoked_at ? (
-                      <span className="badge bad">revoked</span>
-                    ) : key.expires_at ? (
-                      <span className="badge warn">
-                        ends <Ago time={key.expires_at} />
-                      </span>
-                    ) : (
-                      <span className="badge good">valid</span>
-                    )}
-                  </td>
-                  <td className="actions">
-                    {may('keys:write') && !key.revoked_at && (
-                      <button
-                        className="button quiet danger"
-                        type="button"
-                        onClick={() => setRevoking(key)}
-                      >
-                        Revoke
-                      </button>
-                    )}
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+            ))}
+          </tbody>
+        </Table>
       )}
       {making && (
         <NewKey

@@ -5,7 +5,7 @@ import { Link } from '@tanstack/react-router';
 import { useEffect, useRef, useState } from 'react';
 import { client } from '../api.ts';
 import { may } from '../credential/credential.ts';
-import { Ago, Empty, ListState, Page, Status } from '../ui/parts.tsx';
+import { Ago, Empty, ListState, Page, Status, Table } from '../ui/parts.tsx';
 
 const STATUSES = ['queued', 'running', 'waiting', 'completed', 'failed', 'cancelled', 'timeout'];
 /** Milliseconds in which events are gathered before the list is asked again. */
@@ -84,44 +84,42 @@ export function Sessions() {
           }
         />
       ) : (
-        <div className="panel scroll-x">
-          <table className="table">
-            <thead>
-              <tr>
-                <th>Session</th>
-                <th>Agent</th>
-                <th>Status</th>
-                <th>Turns</th>
-                <th>Subject</th>
-                <th>Changed</th>
+        <Table label="Sessions">
+          <thead>
+            <tr>
+              <th>Session</th>
+              <th>Agent</th>
+              <th>Status</th>
+              <th>Turns</th>
+              <th>Subject</th>
+              <th>Changed</th>
+            </tr>
+          </thead>
+          <tbody>
+            {rows.map((session) => (
+              <tr key={session.sessionId}>
+                <td>
+                  <Link
+                    to="/sessions/$sessionId"
+                    params={{ sessionId: session.sessionId }}
+                    className="mono"
+                  >
+                    {session.sessionId}
+                  </Link>
+                </td>
+                <td>{session.agentId}</td>
+                <td>
+                  <Status status={session.status} />
+                </td>
+                <td>{session.turns}</td>
+                <td className="muted">{session.subject ?? '–'}</td>
+                <td className="muted">
+                  <Ago time={session.updatedAt} />
+                </td>
               </tr>
-            </thead>
-            <tbody>
-              {rows.map((session) => (
-                <tr key={session.sessionId}>
-                  <td>
-                    <Link
-                      to="/sessions/$sessionId"
-                      params={{ sessionId: session.sessionId }}
-                      className="mono"
-                    >
-                      {session.sessionId}
-                    </Link>
-                  </td>
-                  <td>{session.agentId}</td>
-                  <td>
-                    <Status status={session.status} />
-                  </td>
-                  <td>{session.turns}</td>
-                  <td className="muted">{session.subject ?? '–'}</td>
-                  <td className="muted">
-                    <Ago time={session.updatedAt} />
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+            ))}
+          </tbody>
+        </Table>
       )}
       {list.hasNextPage && (
         <button

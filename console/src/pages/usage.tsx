@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from 'react';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 import { call } from '../api.ts';
-import { Empty, ListState, number, Page } from '../ui/parts.tsx';
+import { Empty, ListState, number, Page, Table } from '../ui/parts.tsx';
 
 interface Sums {
   readonly turns: number;
@@ -76,35 +76,33 @@ export function UsagePage() {
           empty={<Empty title="Nothing was used yet">Ask an agent in the playground.</Empty>}
         />
       ) : (
-        <div className="panel scroll-x">
-          <table className="table">
-            <thead>
-              <tr>
-                <th>{group}</th>
-                <th>Turns</th>
-                <th>Tokens in</th>
-                <th>Tokens out</th>
-                <th>Steps</th>
-                <th>Seconds</th>
-              </tr>
-            </thead>
-            <tbody>
-              {rows.data?.data.map((row) => {
-                const name = row.day ?? row.agent_id ?? row.key_id ?? '';
-                return (
-                  <tr key={name}>
-                    <td className="mono">{name}</td>
-                    <td>{number.format(row.turns)}</td>
-                    <td>{number.format(row.input_tokens)}</td>
-                    <td>{number.format(row.output_tokens)}</td>
-                    <td>{number.format(row.steps)}</td>
-                    <td>{number.format(Math.round(row.duration_ms / 1000))}</td>
-                  </tr>
-                );
-              })}
-            </tbody>
-          </table>
-        </div>
+        <Table label="Usage">
+          <thead>
+            <tr>
+              <th>{group}</th>
+              <th>Turns</th>
+              <th>Tokens in</th>
+              <th>Tokens out</th>
+              <th>Steps</th>
+              <th>Seconds</th>
+            </tr>
+          </thead>
+          <tbody>
+            {rows.data?.data.map((row) => {
+              const name = row.day ?? row.agent_id ?? row.key_id ?? '';
+              return (
+                <tr key={name}>
+                  <td className="mono">{name}</td>
+                  <td>{number.format(row.turns)}</td>
+                  <td>{number.format(row.input_tokens)}</td>
+                  <td>{number.format(row.output_tokens)}</td>
+                  <td>{number.format(row.steps)}</td>
+                  <td>{number.format(Math.round(row.duration_ms / 1000))}</td>
+                </tr>
+              );
+            })}
+          </tbody>
+        </Table>
       )}
     </Page>
   );

@@ -36,6 +36,16 @@ export function Empty(props: { title: string; children?: ReactNode }) {
   );
 }
 
+/** A table that scrolls sideways where it must, also by the keyboard. */
+export function Table(props: { label: string; children: ReactNode }) {
+  return (
+    // biome-ignore lint/a11y/noNoninteractiveTabindex: else nobody scrolls it without a mouse
+    <section className="panel scroll-x" aria-label={props.label} tabIndex={0}>
+      <table className="table">{props.children}</table>
+    </section>
+  );
+}
+
 /** What a list shows while it has no rows: that it loads, why it failed, or that it is empty. */
 export function ListState(props: {
   query: { isPending: boolean; error: Error | null; refetch: () => unknown };
