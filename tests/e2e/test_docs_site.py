@@ -19,8 +19,7 @@ async def test_a_person_finds_what_the_site_has(server: ServerProcess) -> None:
         page.on("requestfailed", lambda request: complaints.append(request.url))
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
-        # The root leads there.
-        await page.goto(f"{server.url}/")
+        await page.goto(f"{server.url}/docs")
         assert page.url == f"{server.url}/docs/"
         search = page.get_by_placeholder("Search")
         await search.click()
