@@ -261,8 +261,13 @@ async def test_a_cancel_reaches_all(client: ResonantGenesis) -> None:
         if chunk.type == "waiting":
             break
     await client.sessions.cancel(str(stream.session_id))
-    ended = client.sessions.join(str(stream.session_id), turn=1, raise_on_error=False)
-    chunks = [chunk.raw async for chunk in ended]
+    chunks: list[dict[str, Any]] = []
+    # The turn still waits while its members end.
+    followed = client.sessions.join(str(stream.session_id), resume_from=0, follow=True)
+    async for chunk in followed:
+        chunks.append(chunk.raw)
+        if chunk.type == "done":
+            break
     assert chunks[-1]["status"] == "cancelled"
     events = await events_of(client, str(stream.session_id))
     assert events[-1].type == "team.execution.cancelled"
@@ -303,6 +308,26 @@ async def test_a_turn_that_waits_outlives_its_process(mortal: ServerProcess) -> 
     assert text_of(chunks, "upper") == "HI"
     assert "stops answered:\n\nMay I? Hello Bo; said May I? " in chunks[-1]["output"]
     assert events.count("team.task.assigned") == events.count("team.task.completed") == 3
+
+
+async def test_a_lead_outlives_its_process(mortal: ServerProcess) -> None:
+    """No task is done twice, and the lead knows of all that were done before."""
+    async with sdk(mortal) as client:
+        members = ("lead", "upper", "stops", "failing")
+        made = await team(client, "hierarchical", *members, lead="lead", on_failure="continue")
+        chunks = await run(client, made, "upper:one;stops:two;failing:three")
+        stream = chunks[-1]
+        assert stream["calls"] == ["d1.name"]
+        mortal.kill()
+        mortal.start()
+        session = stream["session_id"]
+        await client.sessions.input(session, "d1.name", payload="Bo")
+        joined = client.sessions.join(session, resume_from=stream["position"])
+        chunks += [chunk.raw async for chunk in joined]
+    said = "ONE / May I? Hello Bo; said May I?  / the shop is closed"
+    assert chunks[-1]["output"] == f"Let me ask 3. {said}"
+    assert text_of(chunks, "upper") == "ONE"
+    assert sum(chunk["type"] == "tool_result" and "parent" not in chunk for chunk in chunks) == 3
 
 
 async def test_a_turn_ends_with_its_process(mortal: ServerProcess) -> None:

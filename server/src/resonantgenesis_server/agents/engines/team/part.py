@@ -344,17 +344,13 @@ class Part:
 
     def settle(self, part: Part) -> None:
         """Take in the end of a task that the lead has given."""
-        call_id, error = part.call_id, part.error
-        self._settled.add(call_id)
-        if error is None:
-            self._answers[call_id] = Answer(call_id, payload=part.answer)
-        else:
-            self._answers[call_id] = Answer(call_id, approved=False, reason=error.message)
         result = part.result()
-        self._result(DELEGATE, result.result, call_id, is_error=result.is_error)
+        self._result(DELEGATE, result.result, part.call_id, is_error=result.is_error)
 
     def _result(self, tool: str, result: Any, call_id: str, *, is_error: bool) -> None:
         own = self._calls.answered((tool,), self._own(call_id))
         self._see(ToolResult(tool, result, own, is_error))
         if tool == DELEGATE and not self.call_id:
             self._settled.add(own)
+            refused = {"approved": False, "reason": result}
+            self._answers[own] = Answer(own, **(refused if is_error else {"payload": result}))
