@@ -1,6 +1,7 @@
 /** The client of the console: the SDK, and the endpoints that the SDK does not have. */
 
 import { ResonantGenesis } from '@resonantgenesis/sdk';
+import { Webhooks } from '@resonantgenesis/sdk/webhooks';
 import { QueryClient } from '@tanstack/react-query';
 import { credential, signOut } from './credential/credential.ts';
 
@@ -21,12 +22,14 @@ export function cutConnections(): void {
   open.clear();
 }
 
-export const client = new ResonantGenesis({
+const options = {
   baseUrl: location.origin,
   fetch: cuttable,
   maxRetries: Number.POSITIVE_INFINITY,
   getToken: () => credential.get()?.token ?? '',
-});
+};
+export const client = new ResonantGenesis(options);
+export const webhooks = new Webhooks(options);
 
 export const queries = new QueryClient({
   defaultOptions: { queries: { retry: 1, staleTime: 5_000, refetchOnWindowFocus: true } },

@@ -56,6 +56,21 @@ const routes = [
   }),
   createRoute({
     getParentRoute: () => root,
+    path: '/teams',
+    component: lazyRouteComponent(() => import('./pages/teams.tsx'), 'Teams'),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: '/webhooks',
+    component: lazyRouteComponent(() => import('./pages/webhooks.tsx'), 'Webhooks'),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: '/webhooks/$webhookId',
+    component: lazyRouteComponent(() => import('./pages/webhook.tsx'), 'WebhookPage'),
+  }),
+  createRoute({
+    getParentRoute: () => root,
     path: '/usage',
     component: lazyRouteComponent(() => import('./pages/usage.tsx'), 'UsagePage'),
   }),

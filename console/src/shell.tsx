@@ -10,6 +10,8 @@ import {
   MessagesSquare,
   MoonStar,
   Radio,
+  Users,
+  Webhook,
 } from 'lucide-react';
 import { may, signOut } from './credential/credential.ts';
 import { toggleTheme } from './ui/theme.ts';
@@ -19,6 +21,8 @@ const PAGES = [
   { to: '/sessions', name: 'Sessions', icon: Activity, scope: 'sessions:read' },
   { to: '/events', name: 'Events', icon: Radio, scope: 'events:read' },
   { to: '/agents', name: 'Agents', icon: Bot, scope: 'agents:read' },
+  { to: '/teams', name: 'Teams', icon: Users, scope: 'teams:read' },
+  { to: '/webhooks', name: 'Webhooks', icon: Webhook, scope: 'webhooks:read' },
   { to: '/usage', name: 'Usage', icon: ChartColumn, scope: 'usage:read' },
   { to: '/keys', name: 'Keys', icon: KeyRound, scope: 'keys:read' },
 ] as const;

@@ -12,6 +12,7 @@ import {
   Field,
   ListState,
   Page,
+  ShownOnce,
   say,
   sayWhy,
   Table,
@@ -74,7 +75,7 @@ export function Agents() {
                 <td className="muted">{agent.model ?? '–'}</td>
                 <td className="muted">{agent.source}</td>
                 <td className="actions">
-                  {mayWrite && agent.source === 'api' && (
+                  {mayWrite && agent.source === 'api' && agent.engine !== 'team' && (
                     <>
                       <button
                         className="button quiet icon"
@@ -155,14 +156,12 @@ function AgentForm(props: { agent: Agent | null; onClose: () => void }) {
 
   if (secret !== null) {
     return (
-      <Dialog
-        open
-        onOpenChange={props.onClose}
+      <ShownOnce
         title="The secret of the endpoint"
-        description="Requests to it are signed with this. It is shown once."
-      >
-        <code className="pre">{secret}</code>
-      </Dialog>
+        description="Requests to it are signed with this. Copy it now: it is not shown again."
+        secret={secret}
+        onClose={props.onClose}
+      />
     );
   }
   return (

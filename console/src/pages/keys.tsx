@@ -1,5 +1,5 @@
 import { useQuery, useQueryClient } from '@tanstack/react-query';
-import { Copy, Plus } from 'lucide-react';
+import { Plus } from 'lucide-react';
 import { useState } from 'react';
 import type { Listed } from '../api.ts';
 import { call } from '../api.ts';
@@ -7,12 +7,12 @@ import { credential, may } from '../credential/credential.ts';
 import {
   Ago,
   Confirm,
-  copy,
   Dialog,
   Empty,
   Field,
   ListState,
   Page,
+  ShownOnce,
   sayWhy,
   Table,
 } from '../ui/parts.tsx';
@@ -161,22 +161,12 @@ function NewKey(props: { onClose: () => void }) {
 
   if (made !== null) {
     return (
-      <Dialog
-        open
-        onOpenChange={props.onClose}
+      <ShownOnce
         title="The new key"
         description="Copy it now: it is not shown again."
-      >
-        <div className="row">
-          <code className="pre grow">{made}</code>
-          <button className="button" type="button" onClick={() => copy(made).catch(sayWhy)}>
-            <Copy aria-hidden /> Copy
-          </button>
-        </div>
-        <button className="button primary" type="button" onClick={props.onClose}>
-          I have it
-        </button>
-      </Dialog>
+        secret={made}
+        onClose={props.onClose}
+      />
     );
   }
   return (

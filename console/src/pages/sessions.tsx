@@ -1,21 +1,17 @@
 import type { SessionStatus } from '@resonantgenesis/sdk';
-import { useEvents } from '@resonantgenesis/sdk/react';
-import { useInfiniteQuery, useQueryClient } from '@tanstack/react-query';
+import { useInfiniteQuery } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
-import { useEffect, useRef, useState } from 'react';
+import { useState } from 'react';
 import { client } from '../api.ts';
-import { may } from '../credential/credential.ts';
+import { useFollow } from '../follow.ts';
 import { Ago, Empty, ListState, Page, Status, Table } from '../ui/parts.tsx';
 
 const STATUSES = ['queued', 'running', 'waiting', 'completed', 'failed', 'cancelled', 'timeout'];
-/** Milliseconds in which events are gathered before the list is asked again. */
-const GATHER = 700;
 
 /** All sessions, newest first, as they change. */
 export function Sessions() {
   const [status, setStatus] = useState('');
   const [agentId, setAgentId] = useState('');
-  const queries = useQueryClient();
   const list = useInfiniteQuery({
     queryKey: ['sessions', status, agentId],
     queryFn: ({ pageParam }) =>
@@ -28,22 +24,7 @@ export function Sessions() {
     initialPageParam: undefined as string | undefined,
     getNextPageParam: (page) => page.nextCursor ?? undefined,
   });
-  const timer = useRef<ReturnType<typeof setTimeout>>(undefined);
-  useEvents(
-    may('events:read')
-      ? {
-          events: ['session.*'],
-          limit: 1,
-          onEvent: () => {
-            timer.current ??= setTimeout(() => {
-              timer.current = undefined;
-              void queries.invalidateQueries({ queryKey: ['sessions'] });
-            }, GATHER);
-          },
-        }
-      : { limit: 1 },
-  );
-  useEffect(() => () => clearTimeout(timer.current), []);
+  useFollow('session.*', 'sessions');
   const rows = list.data?.pages.flatMap((page) => [...page.data]) ?? [];
 
   return (

@@ -1,5 +1,5 @@
 /** The small parts that pages are made of. */
-import { CircleAlert, Inbox, X } from 'lucide-react';
+import { CircleAlert, Copy, Inbox, X } from 'lucide-react';
 import type { ReactNode } from 'react';
 import { useEffect, useId, useRef, useSyncExternalStore } from 'react';
 
@@ -141,6 +141,28 @@ export function Confirm(props: {
           {props.action}
         </button>
       </div>
+    </Dialog>
+  );
+}
+
+/** A secret that the server tells this once. */
+export function ShownOnce(props: {
+  title: string;
+  description: string;
+  secret: string;
+  onClose: () => void;
+}) {
+  return (
+    <Dialog open onOpenChange={props.onClose} title={props.title} description={props.description}>
+      <div className="row">
+        <code className="pre grow">{props.secret}</code>
+        <button className="button" type="button" onClick={() => copy(props.secret).catch(sayWhy)}>
+          <Copy aria-hidden /> Copy
+        </button>
+      </div>
+      <button className="button primary" type="button" onClick={props.onClose}>
+        I have it
+      </button>
     </Dialog>
   );
 }

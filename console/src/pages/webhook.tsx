@@ -1,0 +1,308 @@
+import type { Webhook, WebhookDelivery } from '@resonantgenesis/sdk';
+import { useInfiniteQuery, useQuery, useQueryClient } from '@tanstack/react-query';
+import { getRouteApi, useNavigate } from '@tanstack/react-router';
+import { KeyRound, Pencil, Play, Power, Send, Trash2 } from 'lucide-react';
+import { useState } from 'react';
+import { webhooks } from '../api.ts';
+import { may } from '../credential/credential.ts';
+import { useFollow } from '../follow.ts';
+import {
+  Ago,
+  Confirm,
+  Dialog,
+  Empty,
+  Json,
+  ListState,
+  number,
+  Page,
+  ShownOnce,
+  say,
+  sayWhy,
+  Table,
+} from '../ui/parts.tsx';
+import { WebhookForm, WebhookState } from './webhooks.tsx';
+
+const route = getRouteApi('/webhooks/$webhookId');
+/** The server sends a test at once and does not keep its event, so that it cannot be resent. */
+const TEST = 'webhook.test';
+
+/** One webhook: what it is sent, and what came of each attempt. */
+export function WebhookPage() {
+  const { webhookId } = route.useParams();
+  const shown = useQuery({
+    queryKey: ['webhooks', webhookId],
+    queryFn: () => webhooks.get(webhookId),
+  });
+  useFollow('webhook.*', 'webhooks');
+  if (shown.data === undefined) {
+    return (
+      <Page title="Webhook">
+        <ListState query={shown} empty={<Empty title="There is no such webhook" />} />
+      </Page>
+    );
+  }
+  const webhook = shown.data;
+  return (
+    <Page
+      title={webhook.description || new URL(webhook.url).host}
+      actions={may('webhooks:write') && <Actions webhook={webhook} />}
+    >
+      <div className="row muted">
+        <WebhookState webhook={webhook} />
+        <code style={{ overflowWrap: 'anywhere' }}>{webhook.url}</code>
+        <span>is sent</span>
+        <code>{webhook.events?.join(' ') ?? 'all events'}</code>
+        {webhook.format === 'cloudevents' && <span>as CloudEvents</span>}
+        {webhook.headers.length > 0 && <span>with {webhook.headers.join(', ')}</span>}
+      </div>
+      {webhook.lostBefore !== null && (
+        <p className="notice warn">
+          Events from before <Ago time={webhook.lostBefore} /> were not kept long enough to be sent.
+        </p>
+      )}
+      <Deliveries webhook={webhook} />
+    </Page>
+  );
+}
+
+function Actions(props: { webhook: Webhook }) {
+  const { webhook } = props;
+  const queries = useQueryClient();
+  const navigate = useNavigate();
+  const [editing, setEditing] = useState(false);
+  const [asking, setAsking] = useState<'delete' | 'rotate' | null>(null);
+  const [secret, setSecret] = useState<string | null>(null);
+  const changed = () => queries.invalidateQueries({ queryKey: ['webhooks'] });
+
+  async function test() {
+    const { error, status } = await webhooks.test(webhook.id);
+    say(error ?? `The receiver has taken the test: ${status}`, error !== null);
+    await changed();
+  }
+
+  async function enable(enabled: boolean, skipMissed = false) {
+    await webhooks.update(webhook.id, { enabled, ...(skipMissed && { skipMissed }) });
+    await changed();
+  }
+
+  async function rotate() {
+    setSecret((await webhooks.rotate(webhook.id)).secret ?? '');
+  }
+
+  async function remove() {
+    await webhooks.delete(webhook.id);
+    say('The webhook is gone');
+    await navigate({ to: '/webhooks' });
+  }
+
+  return (
+    <>
+      <button className="button" type="button" onClick={() => test().catch(sayWhy)}>
+        <Send aria-hidden /> Send a test
+      </button>
+      {webhook.enabled ? (
+        <button className="button" type="button" onClick={() => enable(false).catch(sayWhy)}>
+          <Power aria-hidden /> Disable
+        </button>
+      ) : (
+        <>
+          <button className="button" type="button" onClick={() => enable(true).catch(sayWhy)}>
+            <Play aria-hidden /> Enable
+          </button>
+          <button
+            className="button"
+            type="button"
+            title="Leaves out what has not been delivered"
+            onClick={() => enable(true, true).catch(sayWhy)}
+          >
+            Enable from now on
+          </button>
+        </>
+      )}
+      <button className="button" type="button" onClick={() => setAsking('rotate')}>
+        <KeyRound aria-hidden /> Rotate
+      </button>
+      <button className="button icon" type="button" title="Edit" onClick={() => setEditing(true)}>
+        <Pencil aria-label="Edit" />
+      </button>
+      <button
+        className="button danger icon"
+        type="button"
+        title="Delete"
+        onClick={() => setAsking('delete')}
+      >
+        <Trash2 aria-label="Delete" />
+      </button>
+      {editing && (
+        <WebhookForm
+          webhook={webhook}
+          onClose={() => {
+            setEditing(false);
+            void changed();
+          }}
+        />
+      )}
+      {secret !== null && (
+        <ShownOnce
+          title="The new secret"
+          description="For a day both secrets sign. Copy it now: it is not shown again."
+          secret={secret}
+          onClose={() => setSecret(null)}
+        />
+      )}
+      <Confirm
+        open={asking === 'rotate'}
+        onOpenChange={() => setAsking(null)}
+        title="Rotate the secret?"
+        description="For a day deliveries are signed by the old secret and by the new one."
+        action="Rotate"
+        onConfirm={() => rotate().catch(sayWhy)}
+      />
+      <Confirm
+        open={asking === 'delete'}
+        onOpenChange={() => setAsking(null)}
+        title="Delete this webhook?"
+        description="Its deliveries go with it. What has not been delivered is never sent."
+        action="Delete"
+        onConfirm={() => remove().catch(sayWhy)}
+      />
+    </>
+  );
+}
+
+function Deliveries(props: { webhook: Webhook }) {
+  const { webhook } = props;
+  const queries = useQueryClient();
+  const [failed, setFailed] = useState('');
+  const [open, setOpen] = useState<WebhookDelivery | null>(null);
+  const list = useInfiniteQuery({
+    queryKey: ['webhooks', webhook.id, 'deliveries', failed],
+    queryFn: ({ pageParam }) =>
+      webhooks.deliveries(webhook.id, {
+        limit: 50,
+        cursor: pageParam,
+        ...(failed && { failed: failed === 'failed' }),
+      }),
+    initialPageParam: undefined as string | undefined,
+    getNextPageParam: (page) => page.nextCursor ?? undefined,
+  });
+  const rows = list.data?.pages.flatMap((page) => [...page.data]) ?? [];
+
+  async function resend(eventId: string) {
+    await webhooks.resend(webhook.id, { eventId });
+    say('The event is sent again');
+    await queries.invalidateQueries({ queryKey: ['webhooks'] });
+  }
+
+  return (
+    <>
+      <div className="row spread">
+        <h2>Deliveries</h2>
+        <select
+          className="input"
+          style={{ width: 'auto' }}
+          aria-label="Deliveries that"
+          value={failed}
+          onChange={(event) => setFailed(event.target.value)}
+        >
+          <option value="">every attempt</option>
+          <option value="failed">failed</option>
+          <option value="taken">succeeded</option>
+        </select>
+      </div>
+      {rows.length === 0 ? (
+        <ListState
+          query={list}
+          empty={
+            <Empty title="Nothing was sent yet">Send a test, or wait for the first event.</Empty>
+          }
+        />
+      ) : (
+        <Table label="Deliveries">
+          <thead>
+            <tr>
+              <th>Event</th>
+              <th>Attempt</th>
+              <th>Answer</th>
+              <th>Took</th>
+              <th>When</th>
+              <th>Next try</th>
+              <th>
+                <span className="visually-hidden">Actions</span>
+              </th>
+            </tr>
+          </thead>
+          <tbody>
+            {rows.map((delivery) => (
+              <tr key={delivery.id}>
+                <td>
+                  <button
+                    className="button quiet mono"
+                    type="button"
+                    onClick={() => setOpen(delivery)}
+                  >
+                    {delivery.eventType}
+                  </button>
+                </td>
+                <td>{delivery.attempt}</td>
+                <td>
+                  <span className={`badge ${delivery.error === null ? 'good' : 'bad'}`}>
+                    {delivery.status ?? 'no answer'}
+                  </span>
+                </td>
+                <td className="muted">{number.format(delivery.durationMs)} ms</td>
+                <td className="muted">
+                  <Ago time={delivery.createdAt} />
+                </td>
+                <td className="muted">
+                  {delivery.nextTryAt !== null && Date.parse(delivery.nextTryAt) > Date.now() ? (
+                    <Ago time={delivery.nextTryAt} />
+                  ) : (
+                    '–'
+                  )}
+                </td>
+                <td className="actions">
+                  {may('webhooks:write') && webhook.enabled && delivery.eventType !== TEST && (
+                    <button
+                      className="button quiet"
+                      type="button"
+                      disabled={webhook.resending}
+                      onClick={() => resend(delivery.eventId).catch(sayWhy)}
+                    >
+                      Resend
+                    </button>
+                  )}
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </Table>
+      )}
+      {list.hasNextPage && (
+        <button
+          className="button"
+          type="button"
+          disabled={list.isFetchingNextPage}
+          onClick={() => void list.fetchNextPage()}
+        >
+          {list.isFetchingNextPage ? 'Loading …' : 'Older deliveries'}
+        </button>
+      )}
+      <Dialog
+        open={open !== null}
+        onOpenChange={() => setOpen(null)}
+        title={open?.eventType ?? ''}
+        description={open?.error ?? 'The receiver has taken the event.'}
+      >
+        {open?.answer && (
+          <>
+            <h2>What the receiver said</h2>
+            <pre className="pre">{open.answer}</pre>
+          </>
+        )}
+        <h2>The attempt</h2>
+        <Json value={open && { ...open, answer: undefined, error: undefined }} />
+      </Dialog>
+    </>
+  );
+}
