@@ -196,8 +196,10 @@ def test_a_link_signs_in_once_and_does_nothing_else(client: httpx.Client, kit: K
     token = client.post(path, json={"ttl_seconds": 60}, headers=with_code).json()
     assert token["scopes"] == ["sessions:read", "tokens:write"]
     assert ask(client, "GET", "/v1/sessions", token["token"]).status_code == 200
-    again = client.post(path, json={"ttl_seconds": 70}, headers=with_code)
-    assert (again.status_code, again.json()["error"]["code"]) == (409, "CONFLICT")
+    for again in ("Bearer {}", "bearer {}", "Bearer  {}", "Bearer {}="):
+        said = {"Authorization": again.format(link["code"])}
+        answer = client.post(path, json={"ttl_seconds": 70}, headers=said)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, "CONFLICT"), again
 
 
 def test_only_the_bootstrap_key_is_an_administrator(client: httpx.Client, kit: Kit) -> None:

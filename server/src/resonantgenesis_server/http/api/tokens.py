@@ -15,7 +15,14 @@ from pydantic import BaseModel, Field, StringConstraints
 from ...codec.times import rfc3339
 from ...model.errors import Conflict, Forbidden
 from ...model.principal import Principal
-from ..auth.authenticator import COOKIE, CredentialAuthenticator, administrator, any_caller, scoped
+from ..auth.authenticator import (
+    COOKIE,
+    CredentialAuthenticator,
+    administrator,
+    any_caller,
+    bearer,
+    scoped,
+)
 from ..auth.signing import MAX_TOKEN_LIFE
 from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
@@ -158,7 +165,7 @@ def tokens_router(
         """Exchange the code of a link, which is the credential here, for a token."""
         if principal.scopes or principal.signed_by is None:
             raise Forbidden("this takes the code of a link, which POST /v1/tokens/links makes")
-        credential = request.headers["authorization"]
+        code = bearer(request.headers["authorization"].encode("latin-1"))
         now = time.time()
         owner = await authenticator.owner(principal)
         granted = _grant(owner, NewToken(ttl_seconds=body.ttl_seconds), now)
@@ -169,7 +176,8 @@ def tokens_router(
             return _made(token, granted, now)
 
         # The code used up: one use, on all nodes, as of any Idempotency-Key.
-        key = hashlib.sha256(credential.encode()).hexdigest()
+        # Without its signature, which can be written in several ways.
+        key = hashlib.sha256(code.rpartition(".")[0].encode()).hexdigest()
         try:
             return await once.run(principal, PATH + "/sign-in", key, NewLink(), make)
         except Conflict:

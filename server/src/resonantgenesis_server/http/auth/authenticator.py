@@ -150,7 +150,7 @@ class CredentialAuthenticator:
         """The principal of a request; None without a credential. Raises `Unauthenticated`."""
         value = header(scope, b"authorization")
         if value is not None:
-            return await self.verify(_bearer(value))
+            return await self.verify(bearer(value))
         key = header(scope, b"x-api-key") if scope["path"].startswith(_KEY_PATHS) else None
         if key is not None:
             return await self.verify(key.decode("latin-1"))
@@ -312,7 +312,8 @@ def _holder(key: KeyRecord) -> Principal:
     )
 
 
-def _bearer(value: bytes) -> str:
+def bearer(value: bytes) -> str:
+    """The credential in the header Authorization. Raises `Unauthenticated`."""
     scheme, _, credential = value.decode("latin-1").strip().partition(" ")
     if scheme.lower() != "bearer":
         raise Unauthenticated("the scheme of Authorization must be Bearer")
