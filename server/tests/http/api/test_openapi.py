@@ -56,9 +56,10 @@ async def test_every_operation_tells_its_errors_in_our_shape(service: Service) -
                     assert schema == {"$ref": "#/components/schemas/ErrorBody"}
 
 
-async def test_without_the_site_the_pages_say_how_to_build_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", [".", "missing"])
+async def test_without_the_site_the_pages_say_how_to_build_it(tmp_path: Path, folder: str) -> None:
     app = FastAPI()
-    app.include_router(docs_router(app, tmp_path))
+    app.include_router(docs_router(app, tmp_path / folder))
     with pytest.raises(NotFound, match="make site"):
         async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
             await client.get("/docs/")

@@ -50,6 +50,9 @@ class BuiltPages(StaticFiles):
     def is_built(self) -> bool:
         return (self._folder / "index.html").is_file()
 
+    async def check_config(self) -> None:
+        """The folder may be missing; `get_response` says so."""
+
     async def get_response(self, path: str, scope: Scope) -> Response:
         if not self.is_built:
             raise NotFound(_NOT_BUILT)
