@@ -105,6 +105,18 @@ def test_what_is_refused(http: httpx.Client) -> None:
     assert http.post("/a2a/nobody", json=call).status_code == 404
 
 
+def test_an_answer_to_what_is_not_asked(http: httpx.Client) -> None:
+    asked = http.post("/a2a/refunds", json=send("message/send", "1", "asked")).json()["result"]
+    call = send("message/send", "", "said")
+    call["params"]["message"]["taskId"] = asked["id"]
+    for call_id in ("other", 1, ["refund"], {"refund": 1}):
+        part = {"kind": "data", "data": {"call_id": call_id, "approved": True}}
+        call["params"]["message"]["parts"] = [part]
+        assert error_of(http.post("/a2a/refunds", json=call)) == -32602, call_id
+    cancel = {"jsonrpc": "2.0", "id": 1, "method": "tasks/cancel", "params": {"id": asked["id"]}}
+    assert "result" in http.post("/a2a/refunds", json=cancel).json()
+
+
 def test_cards(server: ServerProcess, http: httpx.Client) -> None:
     path = "/a2a/{}/.well-known/agent-card.json"
     with sync_client(server) as stranger:

@@ -113,5 +113,11 @@ def test_a_run_that_is_sent_again_with_its_key_joins(server: ServerProcess) -> N
     ]
 
 
+def test_a_limit_above_the_most_is_refused(server: ServerProcess) -> None:
+    path = "/langgraph/threads/6a1e6b1c-0d4e-4b8c-9f5e-0a1b2c3d4e5f/history?limit=1001"
+    with sync_client(server, headers=bearer()) as client:
+        assert client.get(path).status_code == 422
+
+
 def test_the_program_of_the_page(server: ServerProcess) -> None:
     assert run_page("langgraph.md", server).split() == ["1", "2", "3"]

@@ -152,6 +152,11 @@ def test_pages_of_other_origins(http: httpx.Client, origin: str | None, status: 
     assert http.post("/mcp", json=body, headers=headers).status_code == status
 
 
+def test_an_origin_that_is_no_address(http: httpx.Client) -> None:
+    body = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+    assert http.post("/mcp", json=body, headers={"Origin": "http://["}).status_code == 403
+
+
 @pytest.mark.parametrize(
     "body",
     [[], 1, {}, {"jsonrpc": "2.0", "id": [], "method": "ping"}, {"jsonrpc": "2.0", "id": 1}],

@@ -150,7 +150,8 @@ def test_decisions(resume: Any, approved: bool) -> None:
 @pytest.mark.parametrize(
     "resume",
     ["yes", 1, None, {}, [], {"approved": "yes"}, {"decisions": []}, {"decisions": ["approve"]},
-     {"decisions": [{"type": "edit"}]}, {"decisions": [{"type": "approve"}] * 2}],
+     {"decisions": [{"type": "edit"}]}, {"decisions": [{"type": "approve"}] * 2}, {"type": []},
+     {"decisions": [{"type": {}}]}],
 )  # fmt: skip
 def test_only_a_decision_approves(resume: Any) -> None:
     with pytest.raises(InvalidRequest):

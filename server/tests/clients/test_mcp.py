@@ -88,6 +88,12 @@ def test_calls_are_well_formed(turn: list[Entry], info: ToolCallInfo) -> None:
             {"value": '{"a": {}}'},
             {"a": {}},
         ),
+        ({"type": ["integer", "null"]}, {"value": "1"}, 1),
+        (
+            {"type": "object", "properties": {"a": {"type": ["string", "null"]}}},
+            {"value": '{"a": null}'},
+            {"a": None},
+        ),
     ],
 )
 def test_questions_are_forms(schema: object, filled: dict[str, Any], payload: object) -> None:

@@ -14,7 +14,7 @@ from ..http.api.session_models import InputBody, validated
 from ..sessions.answers import InputRequest
 from .json_rpc import Json
 
-_PLAIN = {"string", "number", "integer", "boolean"}
+_PLAIN = ("string", "number", "integer", "boolean")
 _APPROVAL: Json = {
     "type": "object",
     "properties": {

@@ -276,9 +276,10 @@ class A2aRoutes:
         self, request: A2aRequest, message: SentMessage
     ) -> tuple[TurnRef, TaskFrames, int]:
         ref, turn = await self._turn(request, message.task_id)
-        if turn.status != "waiting":
+        session = await self._service.get(request.principal, ref.session_id)
+        asks = session.get("waiting", []) if turn.status == "waiting" else []
+        if not asks:
             raise RpcError(_UNSUPPORTED, f"the task asks nothing: it is {turn.status}")
-        asks = (await self._service.get(request.principal, ref.session_id)).get("waiting", [])
         task, skip = await self._so_far(request, ref)
         for ask, said in _answers(message, asks):
             await self._service.input(
@@ -376,7 +377,8 @@ def _answers(
     for part in message.parts:
         if isinstance(part.data, Mapping):
             content = dict(part.data)
-            ask = by_id.get(content.pop("call_id", None) or asks[0]["call_id"])
+            call_id = content.pop("call_id", None) or asks[0]["call_id"]
+            ask = by_id.get(call_id) if isinstance(call_id, str) else None
             if ask is None:
                 raise RpcError(INVALID_PARAMS, "the task asks nothing under this call_id")
             found.append((ask, {"action": "accept", "content": content}))

@@ -239,9 +239,9 @@ def _decision(value: Any) -> Json:
         if isinstance(decisions, list) and len(decisions) == 1:
             value = decisions[0] if isinstance(decisions[0], Mapping) else {}
         kind = value.get("type")
-        if kind in {"approve", "accept"}:
+        if kind in ("approve", "accept"):
             return {"approved": True}
-        if kind in {"reject", "ignore"}:
+        if kind in ("reject", "ignore"):
             return {"approved": False, "reason": str(value.get("message") or "")}
         if isinstance(value.get("approved"), bool):
             return {"approved": value["approved"], "reason": str(value.get("reason") or "")}

@@ -261,7 +261,8 @@ class LangGraphRoutes:
         principal = _caller(scope, "sessions:read")
         _, thread = await self._named(scope, principal)
         if scope["method"] == "GET":
-            query = HistoryQuery(limit=scope["state"]["query"].number("limit", 1) or 10)
+            limit = scope["state"]["query"].number("limit", 1) or 10
+            query = validated(HistoryQuery, {"limit": limit})
         else:
             query = await self._read(scope, receive, HistoryQuery)
         given = query.before

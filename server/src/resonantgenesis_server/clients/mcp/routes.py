@@ -175,7 +175,7 @@ class McpRoutes:
     def _check_origin(self, scope: Scope) -> None:
         """Raises Forbidden for a page that may have come here by a rebound name."""
         origin = text_header(scope, b"origin")
-        if origin is None or self._cors.lists(origin) or urlsplit(origin).hostname in _LOCAL:
+        if origin is None or self._cors.lists(origin) or _is_local(origin):
             return
         raise Forbidden("this origin is not in `cors_origins`")
 
@@ -348,6 +348,13 @@ class McpRoutes:
                     replace(answer, turn=ref.turn),
                     request_id=request.scope["state"]["request_id"],
                 )
+
+
+def _is_local(origin: str) -> bool:
+    try:
+        return urlsplit(origin).hostname in _LOCAL
+    except ValueError:  # no address at all
+        return False
 
 
 def _version(scope: Scope) -> str | None:
