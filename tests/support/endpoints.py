@@ -74,6 +74,7 @@ _CHAT_BODY = {"messages": [{"role": "user", "parts": [{"type": "text", "text": "
 _TEAM = {"name": "n", "strategy": "sequential", "members": [{"agent_id": "guide"}]}
 ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", "/healthz"): Endpoint(PUBLIC),
+    ("GET", "/livez"): Endpoint(PUBLIC),
     ("GET", "/readyz"): Endpoint(PUBLIC),
     ("GET", "/metrics"): Endpoint(PUBLIC),
     ("GET", "/openapi.json"): Endpoint(PUBLIC),

@@ -32,7 +32,7 @@ def health_router(
     router = api_router(tag="operations")
 
     @router.head("/livez", include_in_schema=False)
-    @router.get("/livez", include_in_schema=False)
+    @router.get("/livez", responses=only_errors(500), operation_id="livez")
     @router.head("/healthz", include_in_schema=False)
     @router.get("/healthz", responses=only_errors(500), operation_id="healthz")
     async def healthz() -> Health:
