@@ -65,6 +65,18 @@ async def test_without_the_site_the_pages_say_how_to_build_it(tmp_path: Path, fo
             await client.get("/docs/")
 
 
+async def test_paths_of_the_console_that_no_file_can_have_are_its_own_pages(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("the console")
+    app = FastAPI()
+    app.include_router(docs_router(app, console=tmp_path))
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
+        for path in ("sessions", "%00", "a" * 300, "%2e%2e/etc/passwd"):
+            answer = await client.get(f"/console/{path}")
+            assert (answer.status_code, answer.text) == (200, "the console"), path
+        for path in ("%00", "a" * 300):
+            assert (await client.get(f"/console/assets/{path}")).status_code == 404, path
+
+
 class Running:
     """A service under a real server in a thread of its own, for a synchronous client."""
 

@@ -56,11 +56,16 @@ class BuiltPages(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         if not self.is_built:
             raise NotFound(_NOT_BUILT)
-        if self._is_app and not path.startswith("assets/"):
-            _full, found = self.lookup_path(path)
-            if found is None or not stat.S_ISREG(found.st_mode):
-                path = "index.html"
+        if self._is_app and not path.startswith("assets/") and not self._has(path):
+            path = "index.html"
         return await super().get_response(path, scope)
+
+    def _has(self, path: str) -> bool:
+        try:
+            _full, found = self.lookup_path(path)
+        except (OSError, ValueError):  # no file can have this name
+            return False
+        return found is not None and stat.S_ISREG(found.st_mode)
 
     def file_response(
         self,
