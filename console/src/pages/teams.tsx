@@ -65,7 +65,6 @@ export function Teams() {
           <thead>
             <tr>
               <th>Name</th>
-              <th>Id</th>
               <th>Strategy</th>
               <th>Members</th>
               <th>
@@ -80,9 +79,9 @@ export function Teams() {
                   <Link to="/play" search={{ agent: team.id }}>
                     {team.name}
                   </Link>
+                  <div className="small muted mono">{team.id}</div>
                   {team.description && <div className="small muted">{team.description}</div>}
                 </td>
-                <td className="mono">{team.id}</td>
                 <td>
                   <span className="badge">{team.strategy}</span>
                 </td>
@@ -273,10 +272,8 @@ function Members(props: {
       <legend className="small">Members</legend>
       {agents.error && <p className="notice bad">{agents.error.message}</p>}
       {members.map((member, index) => (
-        <div key={member.agent_id} className="row">
-          <span className="mono" style={{ flex: '0 0 120px', overflowWrap: 'anywhere' }}>
-            {member.agent_id}
-          </span>
+        <div key={member.agent_id} className="row member">
+          <span className="mono">{member.agent_id}</span>
           <input
             className="input grow"
             placeholder="Role"

@@ -48,6 +48,7 @@ export function WebhookPage() {
       actions={may('webhooks:write') && <Actions webhook={webhook} />}
     >
       <div className="row muted">
+        <code>{webhook.id}</code>
         <WebhookState webhook={webhook} />
         <code style={{ overflowWrap: 'anywhere' }}>{webhook.url}</code>
         <span>is sent</span>
@@ -120,7 +121,7 @@ function Actions(props: { webhook: Webhook }) {
         </>
       )}
       <button className="button" type="button" onClick={() => setAsking('rotate')}>
-        <KeyRound aria-hidden /> Rotate
+        <KeyRound aria-hidden /> Rotate secret
       </button>
       <button className="button icon" type="button" title="Edit" onClick={() => setEditing(true)}>
         <Pencil aria-label="Edit" />
@@ -250,7 +251,7 @@ function Deliveries(props: { webhook: Webhook }) {
                     {delivery.status ?? 'no answer'}
                   </span>
                 </td>
-                <td className="muted">{number.format(delivery.durationMs)} ms</td>
+                <td className="muted nowrap">{number.format(delivery.durationMs)} ms</td>
                 <td className="muted">
                   <Ago time={delivery.createdAt} />
                 </td>
@@ -266,7 +267,6 @@ function Deliveries(props: { webhook: Webhook }) {
                     <button
                       className="button quiet"
                       type="button"
-                      disabled={webhook.resending}
                       onClick={() => resend(delivery.eventId).catch(sayWhy)}
                     >
                       Resend

@@ -57,15 +57,15 @@ export function Webhooks() {
           <thead>
             <tr>
               <th>Address</th>
-              <th>Events</th>
               <th>State</th>
+              <th>Events</th>
               <th>Made</th>
             </tr>
           </thead>
           <tbody>
             {rows.map((webhook) => (
               <tr key={webhook.id}>
-                <td>
+                <td className="address">
                   <Link
                     to="/webhooks/$webhookId"
                     params={{ webhookId: webhook.id }}
@@ -75,10 +75,10 @@ export function Webhooks() {
                   </Link>
                   {webhook.description && <div className="small muted">{webhook.description}</div>}
                 </td>
-                <td className="mono small">{webhook.events?.join(' ') ?? 'all'}</td>
                 <td>
                   <WebhookState webhook={webhook} />
                 </td>
+                <td className="mono small">{webhook.events?.join(' ') ?? 'all'}</td>
                 <td className="muted">
                   <Ago time={webhook.createdAt} />
                 </td>
