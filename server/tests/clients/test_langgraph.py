@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from resonantgenesis_server.clients.frames import FramesEncoder
 from resonantgenesis_server.clients.langgraph.encode import SHOWN, RunInfo, RunStreamFrames
 from resonantgenesis_server.clients.langgraph.messages import human_message
-from resonantgenesis_server.clients.langgraph.requests import RunBody, answers_of, goal_of
+from resonantgenesis_server.clients.langgraph.requests import ThreadRunBody, answers_of, goal_of
 from resonantgenesis_server.clients.langgraph.threads import run_id, turn_of
 from resonantgenesis_server.log.base import Entry
 from resonantgenesis_server.model.errors import InvalidRequest, NotFound
@@ -180,7 +180,7 @@ def test_the_id_of_a_run_has_its_turn() -> None:
 )
 def test_what_would_not_be_done_is_refused(more: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
-        RunBody.model_validate({"assistant_id": "a", **more}).check()
+        ThreadRunBody.model_validate({"assistant_id": "a", **more}).check()
 
 
 def _all(turn: list[Entry]) -> list[bytes]:

@@ -53,7 +53,7 @@ _MOST_TASKS = 100
 Id = Annotated[str, Field(min_length=1, max_length=255)]
 
 
-class MessagePart(BaseModel):
+class TaskPart(BaseModel):
     text: LongText | None = None
     data: Any = None
 
@@ -62,7 +62,7 @@ class SentMessage(BaseModel):
     message_id: Id = Field(alias="messageId")
     context_id: str = Field(default="", alias="contextId", max_length=255)
     task_id: str = Field(default="", alias="taskId", max_length=255)
-    parts: list[MessagePart] = Field(min_length=1, max_length=10_000)
+    parts: list[TaskPart] = Field(min_length=1, max_length=10_000)
 
     @property
     def text(self) -> str:

@@ -40,7 +40,7 @@ class CommandBody(BaseModel):
         return (self.model_extra or {}).get("resume")
 
 
-class RunBody(Body):
+class ThreadRunBody(Body):
     """A run to start."""
 
     assistant_id: Name

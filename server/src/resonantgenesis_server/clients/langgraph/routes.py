@@ -33,9 +33,9 @@ from .requests import (
     AssistantQuery,
     CheckpointBody,
     HistoryQuery,
-    RunBody,
     ThreadBody,
     ThreadQuery,
+    ThreadRunBody,
     answers_of,
     modes_of,
 )
@@ -341,10 +341,12 @@ class LangGraphRoutes:
 
     # -- inside ----------------------------------------------------------------------------
 
-    async def _start(self, scope: Scope, receive: Receive) -> tuple[Thread, TurnRef, RunBody, int]:
+    async def _start(
+        self, scope: Scope, receive: Receive
+    ) -> tuple[Thread, TurnRef, ThreadRunBody, int]:
         """Start a run, or go on with the one that asks; with the number of its events so far."""
         principal = _caller(scope, "sessions:write")
-        body = await self._read(scope, receive, RunBody)
+        body = await self._read(scope, receive, ThreadRunBody)
         modes = body.modes()
         body.check()
         key = text_header(scope, b"idempotency-key")
@@ -363,7 +365,7 @@ class LangGraphRoutes:
         return await self._there(principal, thread_id), ref, body, 0
 
     async def _resume(
-        self, scope: Scope, thread: Thread | None, body: RunBody, modes: frozenset[str]
+        self, scope: Scope, thread: Thread | None, body: ThreadRunBody, modes: frozenset[str]
     ) -> tuple[TurnRef, int]:
         principal: Principal = scope["state"]["principal"]
         await self._streams.take_for(scope)

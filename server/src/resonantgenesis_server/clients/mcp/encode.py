@@ -161,7 +161,7 @@ def tool_result(
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CallPlace:
     """Where in a call's messages a client stands: it has `count` of them."""
 
     session_id: str
@@ -176,7 +176,7 @@ def _place_of(session_id: str, turn: int, info: ToolCallInfo) -> bytes:
     return b"%b.%d/%%d/%b" % (session_id.encode(), turn, said.rstrip(b"="))
 
 
-def place_of(text: str) -> Place | None:
+def place_of(text: str) -> CallPlace | None:
     """What an event's id says; None for one that we did not give."""
     name, _, rest = text[:_LONGEST_PLACE].partition("/")
     count, _, said = rest.partition("/")
@@ -188,7 +188,7 @@ def place_of(text: str) -> Place | None:
             case [rpc_id, token, bool(elicits)] if is_rpc_id(rpc_id) and (
                 token is None or is_rpc_id(token)
             ):
-                return Place(*ref, ToolCallInfo(rpc_id, token, elicits), int(count))
+                return CallPlace(*ref, ToolCallInfo(rpc_id, token, elicits), int(count))
     except (NotJson, binascii.Error, ValueError):
         pass
     return None

@@ -20,7 +20,7 @@ from ...base import (
     Turn,
 )
 from ...threads import result_in_thread
-from .part import Part
+from .part import MemberPart
 
 log_ = structlog.get_logger("resonantgenesis.teams")
 
@@ -41,17 +41,19 @@ class Crew:
         self._agents = agents
         self._loop = asyncio.get_running_loop()
         #: Chunks of a part that belong together; an event that waits for its place; a part's end.
-        self._queue: asyncio.Queue[tuple[AgentChunk, ...] | asyncio.Event | Part] = asyncio.Queue(
-            _QUEUE
+        self._queue: asyncio.Queue[tuple[AgentChunk, ...] | asyncio.Event | MemberPart] = (
+            asyncio.Queue(_QUEUE)
         )
         self._places = asyncio.Semaphore(AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._clocks: dict[Part, asyncio.Timeout] = {}
+        self._clocks: dict[MemberPart, asyncio.Timeout] = {}
         #: Agents that wait for an answer in their place, since when, and for how long before.
         self._waiting = 0
         self._waits_since = self._waited = 0.0
 
-    async def work(self, parts: Sequence[Part], *, fails: bool) -> AsyncGenerator[AgentChunk, None]:
+    async def work(
+        self, parts: Sequence[MemberPart], *, fails: bool
+    ) -> AsyncGenerator[AgentChunk, None]:
         """Yield the chunks of these parts, until each has ended or stopped for answers.
 
         Chunks of one part keep their order. `fails`: the first part that fails ends the rest, and
@@ -66,7 +68,7 @@ class Crew:
             item = await self._queue.get()
             if isinstance(item, asyncio.Event):
                 item.set()
-            elif isinstance(item, Part):
+            elif isinstance(item, MemberPart):
                 running -= 1
                 if fails and item.failure is not None:
                     raise item.failure
@@ -92,7 +94,7 @@ class Crew:
 
     # -- one part --------------------------------------------------------------------------
 
-    async def _run(self, part: Part) -> None:
+    async def _run(self, part: MemberPart) -> None:
         async with self._places:
             await self._put(part.begin())
             try:
@@ -114,7 +116,7 @@ class Crew:
             await self._put(part.end())
         await self._queue.put(part)
 
-    async def _run_agent(self, part: Part) -> None:
+    async def _run_agent(self, part: MemberPart) -> None:
         """Raises what the agent raises, and AgentError where the part is out of time."""
         agent_id = part.member.agent_id
         resolved = await self._agents.resolve(self._organization_id, agent_id)
@@ -136,7 +138,7 @@ class Crew:
             del self._clocks[part]
             part.ran += self._now() - began
 
-    async def _take_chunks(self, part: Part, resolved: ResolvedAgent) -> None:
+    async def _take_chunks(self, part: MemberPart, resolved: ResolvedAgent) -> None:
         inbox = NO_INBOX if part.call_id else _LeadInbox(self, part, self._turn.inbox)
         chunks = resolved.agent.run(part.view(resolved, _PartAsks(self, part), inbox))
         try:
@@ -155,7 +157,7 @@ class Crew:
 
     # -- asks ------------------------------------------------------------------------------
 
-    async def ask(self, part: Part, ask: Ask) -> Answer:
+    async def ask(self, part: MemberPart, ask: Ask) -> Answer:
         """The answer to what an agent asks in its place."""
         asked = part.named(ask)
         await self.taken()
@@ -197,7 +199,7 @@ class Crew:
 class _PartAsks:
     """The `TurnAsks` of an agent of the team."""
 
-    def __init__(self, crew: Crew, part: Part) -> None:
+    def __init__(self, crew: Crew, part: MemberPart) -> None:
         self._crew = crew
         self._part = part
         self._loop = asyncio.get_running_loop()
@@ -212,7 +214,7 @@ class _PartAsks:
 class _LeadInbox:
     """The turn's inbox for the lead, which hears of its messages again when it is run again."""
 
-    def __init__(self, crew: Crew, part: Part, inbox: Inbox) -> None:
+    def __init__(self, crew: Crew, part: MemberPart, inbox: Inbox) -> None:
         self._crew = crew
         self._part = part
         self._inbox = inbox

@@ -16,7 +16,7 @@ from ....model.chunks import AgentChunk, Keep, ToolCall
 from ....model.errors import AgentError
 from ...base import AgentSource, ClientTool, PastCall, Turn
 from .crew import Crew
-from .part import DELEGATE, Member, Part
+from .part import DELEGATE, Member, MemberPart
 
 #: The engine of an agent that is a team.
 ENGINE = "team"
@@ -85,15 +85,15 @@ class _TeamTurn:
             if call.tool == DELEGATE
         }
 
-    def part(self, member: Member, task: str, call_id: str) -> Part:
+    def part(self, member: Member, task: str, call_id: str) -> MemberPart:
         """A task; one of a turn that goes on is where it was."""
-        part = Part(self._for_members, member, task, call_id)
+        part = MemberPart(self._for_members, member, task, call_id)
         if call_id in self.called:
             before = self.turn.so_far_of.get(part.origin, ())
             part.go_on(before, self._kept.get(call_id))
         return part
 
-    async def do(self, parts: Sequence[Part]) -> AsyncGenerator[AgentChunk, None]:
+    async def do(self, parts: Sequence[MemberPart]) -> AsyncGenerator[AgentChunk, None]:
         """Have tasks done, as far as that goes without answers."""
         while parts:
             work = self.crew.work(parts, fails=self.team.fails)
@@ -106,10 +106,10 @@ class _TeamTurn:
             for part in parts:
                 part.run_again()
 
-    def have_answers(self, parts: Sequence[Part]) -> bool:
+    def have_answers(self, parts: Sequence[MemberPart]) -> bool:
         return all(call_id in self.turn.answers for part in parts for call_id in part.asks)
 
-    def keep(self, parts: Sequence[Part]) -> Keep:
+    def keep(self, parts: Sequence[MemberPart]) -> Keep:
         """What the team wants back behind the asks of these parts."""
         return Keep({part.call_id: part.kept for part in parts if part.kept is not None})
 
@@ -126,7 +126,7 @@ class _Planned(_TeamTurn):
     async def chunks(self) -> AsyncGenerator[AgentChunk, None]:
         is_parallel = self.team.strategy == "parallel"
         members = list(enumerate(self.team.members, 1))
-        done: list[Part] = []
+        done: list[MemberPart] = []
         for batch in [members] if is_parallel else [[each] for each in members]:
             parts = []
             for number, member in batch:
@@ -144,7 +144,7 @@ class _Planned(_TeamTurn):
             done += parts
         yield self._answer(done, is_parallel=is_parallel)
 
-    def _part(self, member: Member, task: str, call_id: str) -> Part:
+    def _part(self, member: Member, task: str, call_id: str) -> MemberPart:
         call = self.called.get(call_id)
         if call is not None and call.args.get("agent") != member.agent_id:
             raise AgentError("the members of the team were changed while its turn waited")
@@ -153,7 +153,7 @@ class _Planned(_TeamTurn):
             part.finish(call.result, is_error=call.is_error)
         return part
 
-    def _task(self, done: Sequence[Part]) -> str:
+    def _task(self, done: Sequence[MemberPart]) -> str:
         """The goal, with what the members before have to say: the last answer, and failures."""
         said: list[str] = []
         for part in reversed(done):
@@ -163,7 +163,7 @@ class _Planned(_TeamTurn):
             said.insert(0, f"{part.member.agent_id} failed: {part.error.message}")
         return "\n\n".join([self.turn.goal, *said])
 
-    def _answer(self, done: Sequence[Part], *, is_parallel: bool) -> str:
+    def _answer(self, done: Sequence[MemberPart], *, is_parallel: bool) -> str:
         """The answer of the team: the last one, or each under the name of its member."""
         good = [part for part in done if part.error is None]
         if not good:
@@ -188,7 +188,7 @@ class _Led(_TeamTurn):
         if any(tool.name == DELEGATE for tool in turn.client_tools):
             raise AgentError(f"a tool of the client is named {DELEGATE!r}, as the team's own")
         tools = [*turn.client_tools, self._tool()]
-        self._lead = Part(replace(turn, client_tools=tools), lead, turn.goal)
+        self._lead = MemberPart(replace(turn, client_tools=tools), lead, turn.goal)
         self._lead.go_on(turn.so_far, self._kept.get(""))
         self._count = len(self.called)
 
@@ -215,7 +215,7 @@ class _Led(_TeamTurn):
             if not tasks and not lead.asks:
                 return
 
-    async def _done(self, parts: Sequence[Part]) -> AsyncGenerator[AgentChunk, None]:
+    async def _done(self, parts: Sequence[MemberPart]) -> AsyncGenerator[AgentChunk, None]:
         """Have tasks done, and tell the lead of those that are over."""
         for part in parts:
             if part.is_over:
@@ -227,7 +227,7 @@ class _Led(_TeamTurn):
             if not part.asks:
                 self._lead.settle(part)
 
-    def _task(self, call: ToolCall) -> Part:
+    def _task(self, call: ToolCall) -> MemberPart:
         """The part of a task; one that nobody can do has failed."""
         agent_id, task = call.args.get("agent"), call.args.get("task")
         member = self._members.get(agent_id) if isinstance(agent_id, str) else None

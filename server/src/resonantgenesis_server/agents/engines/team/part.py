@@ -62,7 +62,7 @@ class Member:
         return "\n\n".join(part for part in (own, role, self.instructions) if part) or None
 
 
-class Part:
+class MemberPart:
     """A task of a member, or the work of the lead, whose chunks are those of the turn's own agent.
 
     The ids of its calls and asks have the id of its own call before them, so that those of two
@@ -342,7 +342,7 @@ class Part:
 
     # -- tasks of the lead -----------------------------------------------------------------
 
-    def settle(self, part: Part) -> None:
+    def settle(self, part: MemberPart) -> None:
         """Take in the end of a task that the lead has given."""
         result = part.result()
         self._result(DELEGATE, result.result, part.call_id, is_error=result.is_error)
