@@ -53,8 +53,8 @@ def main() -> None:
             sections = text[text.index("\n## ") :]
             text = (ASSETS / "home.md").read_text(encoding="utf-8") + sections
         (PAGES / name).write_text(text, encoding="utf-8")
-    for drawing in (ROOT / "docs").glob("*.svg"):
-        shutil.copy(drawing, PAGES)
+    for picture in [*(ROOT / "docs").glob("*.svg"), *(ROOT / "docs").glob("*.png")]:
+        shutil.copy(picture, PAGES)
     shutil.copytree(ASSETS, PAGES / "assets", ignore=shutil.ignore_patterns("api.*", "home.md"))
     _copy_reference(PAGES / "api")
     config = load_config(str(ROOT / "mkdocs.yml"))
