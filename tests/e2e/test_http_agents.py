@@ -283,6 +283,8 @@ async def test_a_failure_before_the_first_chunk_is_tried_again(server: ServerPro
         ),
         (saying("x", kind="text/html"), AgentFailed, "AGENT_FAILED", "with text/html", 1),
         (saying({"type": "x"}), AgentFailed, "AGENT_FAILED", "a chunk of type 'x'", 1),
+        (saying({"type": "text", "content": "", "parent": "x"}), AgentFailed, "AGENT_FAILED",
+         "whose agent_id is not given", 1),
         (saying(7), AgentFailed, "AGENT_FAILED", "neither a text nor an object", 1),
         (
             saying({"type": "data", "name": "d", "data": nested(300)}), AgentFailed,

@@ -165,7 +165,10 @@ class _Fields:
 
     def origin(self) -> dict[str, str]:
         """The fields that name a sub-agent."""
-        return {name: self.text(name, "") for name in ("agent_id", "parent")}
+        found = {name: self.text(name, "") for name in ("agent_id", "parent")}
+        if found["parent"] and not found["agent_id"]:
+            raise self.bad("agent_id", "given, though it has a parent")
+        return found
 
 
 def _error(fields: _Fields) -> AgentChunk:
