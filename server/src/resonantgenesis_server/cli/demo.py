@@ -118,7 +118,7 @@ def _next_steps(server: Nearby, session: str, middle: int, gone: bool) -> str:
   {command} chat
   {command} sessions stream {session} --from {middle}
 
-  # the console, signed in
+  # the console, signed in; in a clone `make site` builds it, and the documentation
   {command} console --open
 
   {url}/docs/

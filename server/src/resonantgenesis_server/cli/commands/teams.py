@@ -61,7 +61,7 @@ def create(
     url: Url = None,
     data: Data = None,
 ) -> None:
-    """Create a team and print its id. `run` and `chat` take it as an agent."""
+    """Create a team and print its id. `chat` and every client take it as an agent."""
     named = [member.partition("=") for member in members]
     fields: dict[str, Any] = {
         "id": team_id,
