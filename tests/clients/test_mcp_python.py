@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -128,6 +129,33 @@ def test_a_call_made_again_joins(http: httpx.Client) -> None:
         for body, headers in (modern(call(n), **key) for n in (1, 2))
     ]
     assert session_of(pair[0]) == session_of(pair[1])
+
+
+def test_a_question_without_its_answer_comes_again(http: httpx.Client) -> None:
+    ask = call(1, goal="n")
+    ask["params"]["name"] = "ask_questions"
+    able = {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}}
+    body, headers = modern(ask, **able)
+
+    def result(**more: Any) -> dict[str, Any]:
+        asked = {**body, "params": {**body["params"], **more}}
+        answer = http.post("/mcp", json=asked, headers=headers)
+        found: dict[str, Any] = json.loads(answer.text.rpartition("data: ")[2])
+        return found
+
+    first = result()["result"]
+    state = first["requestState"]
+    assert (first["resultType"], len(first["inputRequests"])) == ("input_required", 3)
+    again = result(requestState=state)["result"]
+    assert again == first
+    one, *others = first["inputRequests"]
+    given = {one: {"action": "accept", "content": {"value": 7}}}
+    assert result(requestState=state, inputResponses=given)["result"]["requestState"] == state
+    given = {other: {"action": "accept", "content": {"value": 7}} for other in others}
+    last = result(requestState=state, inputResponses=given)["result"]
+    assert last["content"][0]["text"] == "7 7 7"
+    refused = result(requestState=state.replace("/1", "/99"))
+    assert refused["error"]["code"] == -32602
 
 
 def test_versions(http: httpx.Client) -> None:

@@ -285,12 +285,20 @@ class McpRoutes:
         if isinstance(given, Mapping):
             for call_id, result in given.items():
                 await self._input(request, ref, call_id, result)
-        fold, skip = CallFrames(ref.session_id, ref.turn, info), 0
+        fold = CallFrames(ref.session_id, ref.turn, info)
+        count = asked = answered = 0
         async for entry in self._streams.chunks(ref):
-            skip += len(fold.frames(entry.kind, loads(entry.body)))
-            if fold.stops == int(stop):
-                break
-        return ref, skip
+            before = count
+            count += len(fold.frames(entry.kind, loads(entry.body)))
+            if fold.stops == int(stop) and not answered:
+                asked, answered = before, count
+        if not answered:
+            raise RpcError(INVALID_PARAMS, "the requestState is not of what this turn asks")
+        # Where the turn still waits for an answer to that, the question comes again.
+        session = await self._service.authorize(request.principal, ref.session_id)
+        turn = session.turn(ref.turn)
+        is_open = fold.stops == int(stop) and turn is not None and bool(turn.asks)
+        return ref, asked if is_open else answered
 
     async def _write(
         self,
