@@ -12,15 +12,16 @@ const answers = (page: Page) => page.locator('section.assistant');
 
 test('a chat with a tool, a new answer, and a reload in mid-answer', async () => {
   const page = await openPage(`${inject('aiSdk')}?pace=60`);
+  const started = page.waitForResponse(
+    (answer) => answer.request().method() === 'POST' && answer.url().endsWith('/chat'),
+  );
   await say(page, 'What is 17 * 23?');
+  const sessionId = (await started).headers()['x-session-id'] ?? '';
   await answers(page).filter({ hasText: '391' }).waitFor();
   expect(await page.locator('pre').textContent()).toBe('calculator: output-available');
   await page.getByRole('button', { name: 'Again' }).click();
-  const ofChat = async () => {
-    const { data } = await admin.sessions.list({ agentId: 'guide', limit: 1 });
-    return data[0];
-  };
-  await expect.poll(async () => (await ofChat())?.turns, { timeout: PATIENCE }).toBe(2);
+  const turns = async () => (await admin.sessions.get(sessionId)).turns;
+  await expect.poll(turns, { timeout: PATIENCE }).toBe(2);
   await page.getByRole('button', { name: 'Again' }).waitFor();
   await answers(page).filter({ hasText: '391' }).waitFor();
 
@@ -37,7 +38,7 @@ test('a chat with a tool, a new answer, and a reload in mid-answer', async () =>
   await page.getByRole('button', { name: 'Again' }).waitFor();
 
   const shown = await page.locator('section').allTextContents();
-  expect((await ofChat())?.turns).toBe(3);
+  expect(await turns()).toBe(3);
   await page.reload();
   await answers(page).last().filter({ hasText: '1 2 3 4 5' }).waitFor();
   expect(await page.locator('section').allTextContents()).toEqual(shown);
