@@ -178,8 +178,9 @@ def done(lines: list[str], pattern: str, after: int = -1) -> int:
         if begins.search(lines[place]):
             if not lines[place].endswith("<unfinished ...>"):
                 return place
-            resumed = f"{lines[place].split()[0]} <... "
-            return next(n for n in range(place, len(lines)) if lines[n].startswith(resumed))
+            # Small process ids are padded.
+            resumed = re.compile(rf"{lines[place].split()[0]}\s+<\.\.\. ")
+            return next(n for n in range(place, len(lines)) if resumed.match(lines[n]))
     raise AssertionError(f"no {pattern} after line {after}")
 
 

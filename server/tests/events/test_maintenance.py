@@ -204,6 +204,7 @@ async def test_the_server_runs_every_job(settings: Settings) -> None:
             "events": 0,
             "requests": 0,
             "usage": 0,
+            "deliveries": 0,
             "files": 0,
             "forks": 0,
         }

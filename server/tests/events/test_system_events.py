@@ -113,9 +113,10 @@ async def test_the_event_of_a_drain_comes_before_it(
         drain: Callable[[], Awaitable[None]],
         ready: Callable[[], None],
         limits: object,
+        certificate: object,
     ) -> int:
         """Stands where the sockets are: a stop that comes at once."""
-        del limits
+        del limits, certificate
         ready()
         await drain()
         assert app.draining

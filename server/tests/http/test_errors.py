@@ -45,7 +45,7 @@ def check(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "NOT_FOUND"),
+        ("GET", "/nowhere", 404, "NOT_FOUND"),
         ("GET", "/v1", 404, "NOT_FOUND"),
         ("GET", "/v1/agents/", 404, "NOT_FOUND"),
         ("GET", "/v2/agents", 404, "NOT_FOUND"),

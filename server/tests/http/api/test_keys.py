@@ -169,7 +169,7 @@ async def test_what_a_token_is_bound_to_binds_its_tokens(service: Service) -> No
         ({"session_id": "a\x00"}, "session_id"),
         ({"agent_id": "a b"}, "agent_id"),
         ({"cookie": 1}, "cookie"),
-        ({"scopes": None}, "scopes"),
+        ({"scopes": []}, "scopes"),
     ],
 )
 async def test_wrong_fields_of_a_token(

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ...codec.json import loads
 from ...feed.subscription import Caller
-from ...http.api.session_models import AgentId, Context, Position, validated
+from ...http.api.session_models import LONGEST_TEXT, AgentId, Context, Position, validated
 from ...http.schemas import Body, Word
 from ...model.principal import Principal
 from ...records.base import AgentRecord
@@ -48,7 +48,9 @@ _ANSWER: Json = {
 class AskArguments(Body):
     """What a turn is started with."""
 
-    goal: Annotated[str, Field(min_length=1)] = Field(description="What the agent shall do.")
+    goal: Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT)] = Field(
+        description="What the agent shall do."
+    )
     session_id: Word | None = Field(default=None, description=_SESSION["description"])
     context: Context | None = Field(default=None, description="Data for the agent.")
 

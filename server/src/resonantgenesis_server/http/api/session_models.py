@@ -26,8 +26,8 @@ TurnNumber = Annotated[int, Field(ge=1, le=MAX_POSITION)]
 AgentId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Subject = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
 #: Characters. No setting allows more; `request` and `spec` check the settings, which count bytes.
-_LONGEST_TEXT = MIB
-Context = JsonObject | Annotated[str, Field(max_length=_LONGEST_TEXT)]
+LONGEST_TEXT = MIB
+Context = JsonObject | Annotated[str, Field(max_length=LONGEST_TEXT)]
 
 
 class CallbackBody(Body):
@@ -81,7 +81,7 @@ class TurnBody(Body):
     replace_turn: TurnNumber | None = Field(
         default=None, description="Regenerates this turn, the last one of the session."
     )
-    goal: Annotated[str, Field(min_length=1, max_length=_LONGEST_TEXT)] | None = Field(
+    goal: Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT)] | None = Field(
         default=None,
         validate_default=True,
         description="Required, unless `replace_turn` names a turn, which has one.",
@@ -175,7 +175,7 @@ class CalledExecuteBody(ExecuteBody, CallbackBody):
 class PostBody(Body):
     """Something to say to the turn that is open."""
 
-    content: Annotated[str, Field(min_length=1, max_length=_LONGEST_TEXT)]
+    content: Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT)]
     message_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")] | None = Field(
         default=None, description="Makes a repeat the same message; the server's own if left out."
     )
@@ -195,7 +195,7 @@ class ForkBody(Body):
 class EditBody(Body):
     """What a turn that waits shall have instead."""
 
-    goal: Annotated[str, Field(min_length=1, max_length=_LONGEST_TEXT)] | None = None
+    goal: Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT)] | None = None
     model: Name | None = None
     tools: Annotated[list[Name], Field(max_length=128)] | None = None
     metadata: JsonObject | None = None
