@@ -112,11 +112,9 @@ async def test_the_event_of_a_drain_comes_before_it(
         *,
         drain: Callable[[], Awaitable[None]],
         ready: Callable[[], None],
-        limits: object,
-        certificate: object,
+        **_more: object,
     ) -> int:
         """Stands where the sockets are: a stop that comes at once."""
-        del limits, certificate
         ready()
         await drain()
         assert app.draining
