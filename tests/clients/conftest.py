@@ -8,7 +8,7 @@ import pytest
 from support.server import ServerProcess
 
 AGENTS = (
-    "refusing", "refunds", "buyer", "paced", "reporting", "location", "questions",
+    "refusing", "refunds", "buyer", "paced", "reporting", "location", "questions", "slow",
 )  # fmt: skip
 
 

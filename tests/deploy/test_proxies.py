@@ -73,7 +73,8 @@ async def test_a_viewer_that_leaves_is_noticed(
         while await viewers():  # of the test before
             await asyncio.sleep(0.02)
         async with client.stream("GET", f"/v1/sessions/{session_id}/stream") as response:
-            await anext(frames(response))
+            found = frames(response)  # kept: one that is collected closes the response
+            await anext(found)
             while await viewers() != 1:
                 await asyncio.sleep(0.02)
         while await viewers():
