@@ -41,7 +41,8 @@ trap 'rm -f "$lowest"' EXIT
     "${uv[@]}" pip compile --quiet --resolution lowest-direct --python-version 3.11 --no-header \
         --no-annotate --no-emit-package resonantgenesis --extra mcp --extra llm --extra s3 \
         --extra postgres server/pyproject.toml sdk/python/pyproject.toml
-    printf '%s\n' pytest pytest-xdist hypothesis pyyaml psutil trustme jsonschema-rs hatchling
+    printf '%s\n' pytest pytest-xdist hypothesis pyyaml psutil trustme jsonschema-rs hatchling \
+        standardwebhooks
 } >"$lowest"
 make_env .venv-lowest .venv/bin/python "$lowest"
 run_tests .venv-lowest

@@ -72,7 +72,8 @@ test('events that nobody follows any more are not asked for', async () => {
     return <p>{events.length}</p>;
   }
   const { unmount } = render(<Events />);
-  await waitFor(() => expect(String(net.asked.at(-1)?.path)).toContain('/v1/events?'));
+  const asked = () => expect(String(net.asked.at(-1)?.path)).toContain('/v1/events?');
+  await waitFor(asked, { timeout: 20_000 }); // its code is loaded when it is first asked for
   unmount();
   await waitFor(() => expect(net.aborted).toBeGreaterThan(0));
 });
