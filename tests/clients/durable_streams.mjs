@@ -60,7 +60,7 @@ found.whole = { live, types, text: textOf(all).includes('= 30') };
 found.cuts = [];
 await Promise.all(
   [1, 60, 150, 300, 500, 700, 900, 1100].map(async (after) => {
-    const session = await execute('paced', 'word', { context: { count: 30, pace: 20 } });
+    const session = await execute('paced', 'word', { context: { count: 30, pace: 6 } });
     const wire = cutting();
     wire.after = after;
     // The client begins with what is there already; the cut is for what comes live.

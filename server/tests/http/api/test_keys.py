@@ -52,6 +52,7 @@ async def test_a_key_cannot_grant_what_it_lacks(service: Service) -> None:
 @pytest.mark.parametrize(
     ("change", "field"),
     [
+        ({"scopes": None}, "scopes"),
         ({"scopes": []}, "scopes"),
         ({"scopes": ["root"]}, "scopes.0"),
         ({"scopes": "*"}, "scopes"),

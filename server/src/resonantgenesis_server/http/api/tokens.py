@@ -41,7 +41,9 @@ LINK_LIFE = 600
 
 
 class NewToken(Body):
-    scopes: ScopeList | None = Field(default=None, description="Left out: all that the caller has.")
+    scopes: ScopeList = Field(
+        default_factory=list, description="Left out: all that the caller has."
+    )
     subject: Subject | None = Field(
         default=None, description="The end user: the token sees only this subject's sessions."
     )
@@ -214,7 +216,7 @@ def _grant(maker: Principal, body: NewToken, now: float) -> Principal:
     return Principal(
         organization_id=maker.organization_id,
         key_id=maker.key_id,
-        scopes=maker.scopes if body.scopes is None else check_grant(maker, body.scopes),
+        scopes=check_grant(maker, body.scopes) if body.scopes else maker.scopes,
         subject=maker.subject_of_new(body.subject),
         session_id=_bound(maker.session_id, body.session_id, "session"),
         agent_id=_bound(maker.agent_id, body.agent_id, "agent"),
