@@ -1,0 +1,58 @@
+"""The console's playground: a turn asked, watched, stopped and answered."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.async_api import expect
+from support.console import PATIENCE, ask, browser_of, link_of, signed_in
+from support.server import Serve
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_an_answer_goes_on_over_a_reload_a_cut_and_in_a_second_window(serve: Serve) -> None:
+    server = serve(words_per_second=20)
+    async with browser_of(server) as watched:
+        page = await signed_in(watched, server)
+        await ask(page, "count to 200")
+        answer = page.get_by_label("Answer 1")
+        await expect(answer).to_contain_text("1 2 3")
+        await page.reload()
+        await expect(answer).to_contain_text("1 2 3")
+        await page.get_by_role("button", name="Cut the connection").click()
+        other = await watched.page()
+        # The address alone leads there; each window signs in by itself.
+        await other.goto(await link_of(server))
+        await other.get_by_label("Your question").wait_for()
+        await other.goto(page.url)
+        for window in (page, other):
+            await expect(
+                window.get_by_label("Answer 1").get_by_text("success", exact=True)
+            ).to_be_visible(timeout=PATIENCE * 1000)
+        text = await answer.inner_text()
+        assert await other.get_by_label("Answer 1").inner_text() == text
+        counted = [int(word) for word in re.findall(r"\d+", text.partition("success")[0])]
+        assert counted == list(range(1, 201))
+
+
+async def test_a_turn_is_cancelled(serve: Serve) -> None:
+    server = serve(words_per_second=20)
+    async with browser_of(server) as watched:
+        page = await signed_in(watched, server)
+        await ask(page, "count to 5000")
+        await page.get_by_role("button", name="Stop").click()
+        await page.get_by_label("Answer 1").get_by_text("cancelled").wait_for()
+
+
+async def test_an_approval_is_answered_in_place(serve: Serve, tmp_path: Path) -> None:
+    server = serve(agents={"refunds": "support.agents:buyer"})
+    async with browser_of(server) as watched:
+        page = await signed_in(watched, server)
+        await page.get_by_label("Agent", exact=True).select_option("refunds")
+        await ask(page, str(tmp_path / "paid"))
+        await page.get_by_label("Approval needed").get_by_role("button", name="Approve").click()
+        await page.get_by_label("Answer 1").get_by_text("success", exact=True).wait_for()
+    assert (tmp_path / "paid").read_text(encoding="utf-8").count("\n") == 1
