@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import orjson
 import pytest
+from resonantgenesis_server.codec.times import parse_time
 from resonantgenesis_server.model.chunks import Step
 from resonantgenesis_server.model.errors import (
     InvalidRequest,
@@ -33,9 +34,17 @@ async def poll(
     wait: float = 0,
     compacted: bool = False,
     epoch: str | None = None,
+    timed: bool = False,
 ) -> Poll:
     return await rig.service.poll(
-        ME, session, after=after, limit=limit, wait=wait, compacted=compacted, epoch=epoch
+        ME,
+        session,
+        after=after,
+        limit=limit,
+        wait=wait,
+        compacted=compacted,
+        epoch=epoch,
+        timed=timed,
     )
 
 
@@ -102,6 +111,17 @@ async def test_polling_compact(rig: Rig) -> None:
     assert (chunks[1]["from"], chunks[1]["position"], chunks[1]["content"]) == (2, 5, "abcd")
     inside = chunks_of(await poll(rig, ref.session_id, 3, compacted=True))
     assert (inside[0]["from"], inside[0]["content"]) == (4, "cd")
+
+
+async def test_polling_with_times(rig: Rig) -> None:
+    ref = await rig.execute("a b c d")
+    await rig.result(ref)
+    timed = chunks_of(await poll(rig, ref.session_id, timed=True))
+    page = await rig.log.read(ref.session_id, 0, limit=500)
+    assert [parse_time(chunk.pop("at")) for chunk in timed] == [each.at for each in page.entries]
+    assert timed == await rig.chunks(ref.session_id)
+    merged = chunks_of(await poll(rig, ref.session_id, timed=True, compacted=True))[1]
+    assert parse_time(merged["at"]) == page.entries[merged["position"] - 1].at
 
 
 async def test_polling_a_place_that_is_not_there(rig: Rig) -> None:

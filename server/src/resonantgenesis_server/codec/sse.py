@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..log.base import Entry
 from .events import cursor_of, event_json
+from .times import rfc3339
 
 #: Sent at once, so that proxies and clients see the stream begin before the agent's first chunk.
 OPENING = b": stream\n\n"
@@ -13,6 +14,11 @@ HEARTBEAT = b": hb\n\n"
 def chunk_json(entry: Entry) -> bytes:
     """A session chunk as a JSON object: the body with `position` added at its end."""
     return b'%b,"position":%d}' % (entry.body[:-1], entry.position)
+
+
+def timed_chunk_json(entry: Entry) -> bytes:
+    """As `chunk_json`, with the time of its commit in `at`."""
+    return b'%b,"at":"%b"}' % (chunk_json(entry)[:-1], rfc3339(entry.at / 1e6).encode())
 
 
 def chunk_frame(entry: Entry) -> bytes:

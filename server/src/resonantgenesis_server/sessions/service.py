@@ -13,7 +13,7 @@ import structlog
 
 from ..agents.base import CheckTools, any_tools
 from ..calls import Calls
-from ..codec.sse import chunk_json
+from ..codec.sse import chunk_json, timed_chunk_json
 from ..codec.times import rfc3339
 from ..feed.compact import compact
 from ..feed.shares import SHARED
@@ -366,6 +366,7 @@ class SessionService:
         wait: float,
         compacted: bool,
         epoch: str | None,
+        timed: bool = False,
         caller: Caller | None = None,
     ) -> Poll:
         """Chunks after a position, waiting up to `wait` seconds for the first."""
@@ -390,8 +391,9 @@ class SessionService:
         await self.states.keep_up(session_id, page_entries, state)
         position = page_entries[-1].position if page_entries else after
         shown = compact(page_entries) if compacted else page_entries
+        encode = timed_chunk_json if timed else chunk_json
         return Poll(
-            events=[chunk_json(entry) for entry in shown],
+            events=[encode(entry) for entry in shown],
             position=position,
             status=state.status,
             done=not state.open_turns and position >= state.told,

@@ -187,6 +187,7 @@ def sessions_router(
         limit: int = Query(min(500, limits.poll_limit), ge=1, le=limits.poll_limit),
         wait: float = Query(0.0, ge=0, le=limits.poll_wait),
         compact: bool = False,
+        times: Annotated[bool, Query(description="Each chunk has `at`, its time.")] = False,
         epoch: Epoch = None,
     ) -> Response:
         """Chunks after a position; waits up to `wait` seconds for the first."""
@@ -199,6 +200,7 @@ def sessions_router(
                 wait=wait,
                 compacted=compact,
                 epoch=epoch,
+                timed=times,
                 caller=caller,
             )
         body = b'{"events":[%b],"position":%d,"status":"%b","done":%b}' % (
