@@ -10,6 +10,7 @@ with the open turns before it, whose chunks it takes in without an event.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -89,7 +90,7 @@ class RunStreamFrames(TurnFrames):
 
     def copy(self) -> Self:
         other = super().copy()
-        other._answer = AnswerFold.of(self._answer.message())
+        other._answer = deepcopy(self._answer)
         other._places = self._places.copy()
         other._inner = {name: places.copy() for name, places in self._inner.items()}
         return other

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import replace
 from importlib.metadata import version
 from typing import TypeVar
 
@@ -12,8 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...codec.json import loads
-from ...http.api.session_models import CreateBody, validated
-from ...http.auth.authenticator import require
+from ...http.api.session_models import validated
 from ...http.body import read_json
 from ...http.params import text_header
 from ...http.routing import FastRoute, fast_route
@@ -39,6 +37,7 @@ from .requests import (
     answers_of,
     modes_of,
 )
+from .runs import ThreadRuns, caller
 from .threads import THREAD, Thread, ThreadReader
 
 PATH = "/langgraph"
@@ -60,6 +59,7 @@ class LangGraphRoutes:
         self._service = streams.service
         self._agents = agents
         self._reader = ThreadReader(streams.service)
+        self._runs = ThreadRuns(streams, self._reader)
 
     def routes(self) -> list[FastRoute]:
         thread, assistant = "/threads/{thread_id}", "/assistants/{assistant_id}"
@@ -112,7 +112,7 @@ class LangGraphRoutes:
     # -- assistants ------------------------------------------------------------------------
 
     async def search_assistants(self, scope: Scope, receive: Receive, send: Send) -> None:
-        principal = _caller(scope, "agents:read")
+        principal = caller(scope, "agents:read")
         query = await self._read(scope, receive, AssistantQuery)
         agents = [
             _assistant(agent)
@@ -134,7 +134,7 @@ class LangGraphRoutes:
         await answer_json(scope, receive, send, threads.schemas_json(agent.id))
 
     async def _agent(self, scope: Scope) -> AgentRecord:
-        principal, agent_id = _caller(scope, "agents:read"), scope["path_params"]["assistant_id"]
+        principal, agent_id = caller(scope, "agents:read"), scope["path_params"]["assistant_id"]
         if principal.agent_id not in {None, agent_id}:
             raise AgentNotFound("there is no such agent")
         return await self._agents.get(principal.organization_id, agent_id)
@@ -144,18 +144,18 @@ class LangGraphRoutes:
     async def create_thread(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A name, and with `metadata.graph_id` a session. Else the first run makes the session,
         since it knows its agent."""
-        principal = _caller(scope, "sessions:write")
+        principal = caller(scope, "sessions:write")
         body = await self._read(scope, receive, ThreadBody)
         thread_id = body.thread_id or threads.new_name()
         if not threads.is_uuid(thread_id):
             raise InvalidRequest.field("thread_id", "must be a UUID")
-        thread = await self._find(principal, thread_id)
+        thread = await self._runs.find(principal, thread_id)
         if thread is not None and body.if_exists != "do_nothing":
             raise Conflict("there is a thread of this id; if_exists: do_nothing returns it")
         metadata = {name: of for name, of in (body.metadata or {}).items() if of is not None}
         agent_id = metadata.get("graph_id")
         if thread is None and isinstance(agent_id, str):
-            thread = await self._make(scope, thread_id, agent_id, metadata)
+            thread = await self._runs.make(scope, thread_id, agent_id, metadata)
         if thread is None:
             found = threads.empty_thread(thread_id, metadata, time.time())
         else:
@@ -164,7 +164,7 @@ class LangGraphRoutes:
 
     async def search_threads(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The threads, newest first."""
-        principal = _caller(scope, "sessions:read")
+        principal = caller(scope, "sessions:read")
         query = await self._read(scope, receive, ThreadQuery)
         if query.values:
             raise InvalidRequest.field("values", "is not searched; search by metadata or ids")
@@ -199,8 +199,8 @@ class LangGraphRoutes:
         return {name: of for name, of in thread.items() if name in wanted | {"thread_id"}}
 
     async def thread(self, scope: Scope, receive: Receive, send: Send) -> None:
-        principal = _caller(scope, "sessions:read")
-        thread_id, thread = await self._named(scope, principal)
+        principal = caller(scope, "sessions:read")
+        thread_id, thread = await self._runs.named(scope, principal)
         if thread is None:
             found = threads.empty_thread(thread_id, None, time.time())
         else:
@@ -208,8 +208,8 @@ class LangGraphRoutes:
         await answer_json(scope, receive, send, found)
 
     async def update_thread(self, scope: Scope, receive: Receive, send: Send) -> None:
-        principal = _caller(scope, "sessions:write")
-        thread_id, thread = await self._named(scope, principal)
+        principal = caller(scope, "sessions:write")
+        thread_id, thread = await self._runs.named(scope, principal)
         body = await self._read(scope, receive, ThreadBody)
         if thread is None:
             found = threads.empty_thread(thread_id, body.metadata, time.time())
@@ -220,8 +220,8 @@ class LangGraphRoutes:
         await answer_json(scope, receive, send, found)
 
     async def delete_thread(self, scope: Scope, receive: Receive, send: Send) -> None:
-        principal = _caller(scope, "sessions:write")
-        _, thread = await self._named(scope, principal)
+        principal = caller(scope, "sessions:write")
+        _, thread = await self._runs.named(scope, principal)
         if thread is not None:
             request_id = scope["state"]["request_id"]
             await self._service.delete(principal, thread.session_id, request_id=request_id)
@@ -229,8 +229,8 @@ class LangGraphRoutes:
 
     async def copy_thread(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A fork, with a name of its own."""
-        principal = _caller(scope, "sessions:write")
-        _, thread = await self._named(scope, principal)
+        principal = caller(scope, "sessions:write")
+        _, thread = await self._runs.named(scope, principal)
         thread_id = threads.new_name()
         if thread is None:
             found = threads.empty_thread(thread_id, None, time.time())
@@ -246,8 +246,8 @@ class LangGraphRoutes:
         await answer_json(scope, receive, send, found)
 
     async def state(self, scope: Scope, receive: Receive, send: Send) -> None:
-        principal = _caller(scope, "sessions:read")
-        thread_id, thread = await self._named(scope, principal)
+        principal = caller(scope, "sessions:read")
+        thread_id, thread = await self._runs.named(scope, principal)
         checkpoint = scope["path_params"].get("checkpoint_id")
         before = None
         if thread is not None and checkpoint is not None:
@@ -258,8 +258,8 @@ class LangGraphRoutes:
         await answer_json(scope, receive, send, next(iter(found), threads.empty_state(thread_id)))
 
     async def history(self, scope: Scope, receive: Receive, send: Send) -> None:
-        principal = _caller(scope, "sessions:read")
-        _, thread = await self._named(scope, principal)
+        principal = caller(scope, "sessions:read")
+        _, thread = await self._runs.named(scope, principal)
         if scope["method"] == "GET":
             limit = scope["state"]["query"].number("limit", 1) or 10
             query = validated(HistoryQuery, {"limit": limit})
@@ -291,8 +291,8 @@ class LangGraphRoutes:
 
     async def runs(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The runs of a thread, newest first."""
-        principal, query = _caller(scope, "sessions:read"), scope["state"]["query"]
-        _, thread = await self._named(scope, principal)
+        principal, query = caller(scope, "sessions:read"), scope["state"]["query"]
+        _, thread = await self._runs.named(scope, principal)
         limit, offset = query.number("limit", 1) or 10, query.number("offset", 0) or 0
         status = query.text("status", 20)
         found: list[Json] = []
@@ -318,7 +318,7 @@ class LangGraphRoutes:
         last = text_header(scope, b"last-event-id") or "-1"
         skip = 0
         if last != "-1":
-            skip = await self._count(ref, self._info(thread, ref), modes, subgraphs, last)
+            skip = await self._count(ref, self._runs.info(thread, ref), modes, subgraphs, last)
         await self._stream(scope, receive, send, thread, ref, modes, subgraphs, skip)
 
     async def join(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -345,44 +345,20 @@ class LangGraphRoutes:
         self, scope: Scope, receive: Receive
     ) -> tuple[Thread, TurnRef, ThreadRunBody, int]:
         """Start a run, or go on with the one that asks; with the number of its events so far."""
-        principal = _caller(scope, "sessions:write")
+        principal = caller(scope, "sessions:write")
         body = await self._read(scope, receive, ThreadRunBody)
         modes = body.modes()
         body.check()
         key = text_header(scope, b"idempotency-key")
         thread_id = scope["path_params"].get("thread_id") or threads.new_name(key)
-        thread = await self._find(principal, thread_id)
-        if thread is None and not threads.is_uuid(thread_id):
-            raise NotFound("no such thread")
-        if body.command is not None and body.command.resumes:
-            ref, skip = await self._resume(scope, thread, body, modes)
-            return await self._there(principal, thread_id), ref, body, skip
-        waits = thread is not None and thread.state.waiting is not None
-        request = body.request(self._streams.limits, waits=waits)
-        if thread is None:
-            await self._make(scope, thread_id, body.assistant_id, body.metadata or {})
-        ref = await self._streams.start(scope, request, threads.alias_of(thread_id), key)
-        return await self._there(principal, thread_id), ref, body, 0
-
-    async def _resume(
-        self, scope: Scope, thread: Thread | None, body: ThreadRunBody, modes: frozenset[str]
-    ) -> tuple[TurnRef, int]:
-        principal: Principal = scope["state"]["principal"]
-        await self._streams.take_for(scope)
-        turn = None if thread is None else thread.state.waiting
-        if thread is None or turn is None or body.command is None:
-            raise Conflict("the thread asks nothing")
-        ref = TurnRef(thread.session_id, turn.turn)
-        asks = (await self._service.get(principal, thread.session_id)).get("waiting", [])
+        if body.command is None or not body.command.resumes:
+            return *await self._runs.start(scope, thread_id, body, key), body, 0
+        thread, ref, asks = await self._runs.waiting(scope, thread_id)
         answers = answers_of(body.command.resume, asks)
-        info, subgraphs = self._info(thread, ref), bool(body.stream_subgraphs)
+        info, subgraphs = self._runs.info(thread, ref), bool(body.stream_subgraphs)
         skip = await self._count(ref, info, modes, subgraphs, None)
-        for answer in answers:
-            request_id = scope["state"]["request_id"]
-            await self._service.input(
-                principal, ref.session_id, replace(answer, turn=ref.turn), request_id=request_id
-            )
-        return ref, skip
+        await self._runs.answer(scope, ref, answers)
+        return await self._runs.there(principal, thread_id), ref, body, skip
 
     async def _stream(
         self,
@@ -395,9 +371,9 @@ class LangGraphRoutes:
         subgraphs: bool,
         skip: int,
     ) -> None:
-        info, after = self._info(thread, ref), None
+        info, after = self._runs.info(thread, ref), None
         if "values" in modes:
-            info, after = await self._whole(scope["state"]["principal"], thread, ref, info)
+            info, after = await self._runs.whole(scope["state"]["principal"], thread, ref, info)
         path = self._name(scope, thread, ref)
         # A mode without events, since none would mean all.
         place = f"{path}/stream?stream_mode={','.join(sorted(modes)) or SILENT[0]}"
@@ -407,28 +383,6 @@ class LangGraphRoutes:
         await self._streams.write(
             scope, receive, send, ref, fold, skip=skip, headers=headers, after=after
         )
-
-    def _info(self, thread: Thread, ref: TurnRef) -> RunInfo:
-        run = threads.run_id(ref.session_id, ref.turn)
-        agent_id, thread_id = thread.agent_id, thread.thread_id
-        return RunInfo(ref.session_id, ref.turn, run, agent_id, thread_id, ref.turn)
-
-    async def _whole(
-        self, principal: Principal, thread: Thread, ref: TurnRef, info: RunInfo
-    ) -> tuple[RunInfo, int | None]:
-        """With the thread's messages, and the position behind which to read: a turn that is queued
-        comes behind answers that are not whole yet."""
-        state = thread.state
-        opened = state.first_open
-        first = ref.turn if opened is None else min(opened.turn, ref.turn)
-        history = self._service.supervisor.history
-        goals = await history.goals(ref.session_id, state.turns[first - 1 : ref.turn])
-        before = await self._reader.before(principal, thread, first)
-        begun = state.turns[first - 1]
-        after = None
-        if first < ref.turn:
-            after = begun.first - 1 if begun.first else state.told
-        return replace(info, first=first, before=tuple(before), goals=goals), after
 
     async def _count(
         self, ref: TurnRef, info: RunInfo, modes: frozenset[str], subgraphs: bool, last: str | None
@@ -477,38 +431,10 @@ class LangGraphRoutes:
         request = await history.request(thread.session_id, turn)
         return threads.run_json(thread, turn, request.metadata)
 
-    async def _make(self, scope: Scope, thread_id: str, agent_id: str, metadata: Json) -> Thread:
-        """The thread's session, which two requests at once make once."""
-        principal: Principal = scope["state"]["principal"]
-        fields = {"agent_id": agent_id, "metadata": {**metadata, THREAD: thread_id}}
-        spec = validated(CreateBody, fields).spec(self._streams.limits)
-        session_id = threads.alias_of(thread_id).session_id(principal)
-        request_id = scope["state"]["request_id"]
-        await self._service.create(principal, spec, request_id=request_id, session_id=session_id)
-        return await self._there(principal, thread_id)
-
-    async def _find(self, principal: Principal, thread_id: str) -> Thread | None:
-        found = await self._streams.find(principal, threads.alias_of(thread_id))
-        return None if found is None else Thread(thread_id, *found)
-
-    async def _there(self, principal: Principal, thread_id: str) -> Thread:
-        thread = await self._find(principal, thread_id)
-        if thread is None:
-            raise NotFound("no such thread")
-        return thread
-
-    async def _named(self, scope: Scope, principal: Principal) -> tuple[str, Thread | None]:
-        """The thread of the path; None: it has no runs yet. Raises NotFound."""
-        thread_id = scope["path_params"]["thread_id"]
-        thread = await self._find(principal, thread_id)
-        if thread is None and not threads.is_uuid(thread_id):
-            raise NotFound("no such thread")
-        return thread_id, thread
-
     async def _ref(self, scope: Scope, needs: str) -> tuple[Thread, TurnRef]:
         """The run of the path. Raises NotFound."""
-        place, principal = scope["path_params"], _caller(scope, needs)
-        thread = await self._there(principal, place["thread_id"])
+        place, principal = scope["path_params"], caller(scope, needs)
+        thread = await self._runs.there(principal, place["thread_id"])
         turn = threads.turn_of(place["run_id"], thread.session_id)
         if thread.state.turn(turn) is None:
             raise NotFound("the thread has no such run")
@@ -538,9 +464,3 @@ def _matches(thread: Json, query: ThreadQuery) -> bool:
 
 def _assistant(agent: AgentRecord) -> Json:
     return threads.assistant_json(agent.id, agent.name, agent.created_at, agent.updated_at)
-
-
-def _caller(scope: Scope, needs: str) -> Principal:
-    principal: Principal = scope["state"]["principal"]
-    require(principal, needs)
-    return principal
