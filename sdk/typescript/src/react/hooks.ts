@@ -15,6 +15,7 @@ import type {
   AgentStreamActions,
   AgentStreamState,
   AgentTaskParams,
+  DataListener,
   EventsSelection,
   EventsState,
   EventsStoreOptions,
@@ -64,6 +65,14 @@ export function useClient(): ResonantGenesis {
 export interface UseSessionOptions extends SendParams, SessionStoreOptions {
   /** In place of the provider's. */
   readonly client?: ResonantGenesis | undefined;
+  /** Hears of each `data` chunk as it comes, also the transient ones, which no message keeps. */
+  readonly onData?: DataListener | undefined;
+}
+
+/** Tells `onData` of the store's data chunks while the component is mounted. */
+function useData(store: Pick<AgentStreamStore, 'onData'>, onData: DataListener | undefined): void {
+  const latest = useLatest(onData);
+  useEffect(() => store.onData((chunk) => latest.current?.(chunk)), [store, latest]);
 }
 
 export interface UseSessionResult extends SessionState, SessionActions {}
@@ -79,7 +88,7 @@ export function useSession(
   sessionId: string | null | undefined,
   options: UseSessionOptions = {},
 ): UseSessionResult {
-  const { client: own, storage, transport, ...params } = options;
+  const { client: own, storage, transport, onData, ...params } = options;
   const provided = useClient();
   const client = own ?? provided;
   const id = sessionId ?? null;
@@ -101,6 +110,7 @@ export function useSession(
     setShown((before) => ({ ...before, store: held }));
     return undefined;
   }, [store]);
+  useData(store, onData);
 
   const send = useCallback(
     (goal: string, more?: SendParams) => store.send(goal, { ...latest.current, ...more }),
@@ -118,6 +128,8 @@ export function useSession(
 export interface UseAgentStreamOptions extends AgentTaskParams {
   /** In place of the provider's. */
   readonly client?: ResonantGenesis | undefined;
+  /** Hears of each `data` chunk as it comes, also the transient ones, which no message keeps. */
+  readonly onData?: DataListener | undefined;
 }
 
 export interface UseAgentStreamResult extends AgentStreamState, AgentStreamActions {}
@@ -137,13 +149,14 @@ export function useAgentStream(
   goal: string,
   options: UseAgentStreamOptions = {},
 ): UseAgentStreamResult {
-  const { client: own, ...params } = options;
+  const { client: own, onData, ...params } = options;
   const provided = useClient();
   const client = own ?? provided;
   const { sessionId } = params;
   const latest = useLatest(params);
   const [store] = useState(() => new AgentStreamStore());
   const state = useSyncExternalStore(store.subscribe, store.getSnapshot, () => IDLE);
+  useData(store, onData);
 
   useEffect(() => {
     if (!goal) {

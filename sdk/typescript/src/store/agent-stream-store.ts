@@ -6,7 +6,7 @@ import type {
   ExecuteStreamParams,
   StreamControls,
 } from '../types.js';
-import { HeldObservable } from './observable.js';
+import { ChunkObservable } from './chunk-observable.js';
 import { cancelByKey } from './outbox.js';
 import { ResumableReader } from './resumable-reader.js';
 import type { AgentStreamState, StreamStatus } from './snapshots.js';
@@ -36,6 +36,7 @@ class TurnRun {
   readonly #key: string;
   readonly #fold = new TurnFold();
   readonly #reader: ResumableReader<Chunk>;
+  readonly #heard: (chunk: Chunk) => void;
   readonly #changed: () => void;
   #stream: AgentStream | null = null;
   #sessionId: string | null = null;
@@ -44,9 +45,10 @@ class TurnRun {
   #withdrawn = false;
   #isClosed = false;
 
-  constructor(task: AgentTask, changed: () => void) {
+  constructor(task: AgentTask, heard: (chunk: Chunk) => void, changed: () => void) {
     this.task = task;
     this.#key = task.idempotencyKey ?? newKey();
+    this.#heard = heard;
     this.#changed = changed;
     this.#reader = new ResumableReader({
       open: (controls) => this.#open(controls),
@@ -146,6 +148,7 @@ class TurnRun {
   #take(chunk: Chunk): void {
     this.#fold.apply(chunk);
     this.#position = chunk.position;
+    this.#heard(chunk);
     this.#look();
   }
 
@@ -194,7 +197,7 @@ export interface AgentStreamActions {
 
 /** Shows one turn at a time. A new turn replaces the last one, which goes on at the server. */
 export class AgentStreamStore
-  extends HeldObservable<AgentStreamState>
+  extends ChunkObservable<AgentStreamState>
   implements AgentStreamActions
 {
   #run: TurnRun | null = null;
@@ -210,9 +213,15 @@ export class AgentStreamStore
    */
   async execute(task: AgentTask): Promise<void> {
     this.#run?.close();
-    const run = new TurnRun(task, () => {
-      if (this.#run === run) this.touch();
-    });
+    const run = new TurnRun(
+      task,
+      (chunk) => {
+        if (this.#run === run) this.tell(chunk);
+      },
+      () => {
+        if (this.#run === run) this.touch();
+      },
+    );
     this.#run = run;
     await this.#read(run);
   }

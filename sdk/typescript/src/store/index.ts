@@ -7,6 +7,7 @@ export type { Readable } from '../types.js';
 export type { AgentStreamActions, AgentTask, AgentTaskParams } from './agent-stream-store.js';
 export { AgentStreamStore, IDLE } from './agent-stream-store.js';
 export { AnswerFold, type FoldedAnswer } from './answer-fold.js';
+export type { DataListener } from './chunk-observable.js';
 export type { EventsSelection, EventsState, EventsStoreOptions } from './events-store.js';
 export { EventsStore, NO_EVENTS } from './events-store.js';
 export type { PlaceStorage } from './session-place.js';

@@ -16,8 +16,8 @@ import type {
   SessionData,
   StreamControls,
 } from '../types.js';
+import { ChunkObservable } from './chunk-observable.js';
 import { GoalFinder } from './goal-finder.js';
-import { HeldObservable } from './observable.js';
 import type { UnsentGoal } from './outbox.js';
 import { Outbox } from './outbox.js';
 import { isHidden, whenLeft } from './page-visibility.js';
@@ -84,7 +84,7 @@ export interface SessionActions {
  *
  * Without a session the first goal that is sent makes one.
  */
-export class SessionStore extends HeldObservable<SessionState> implements SessionActions {
+export class SessionStore extends ChunkObservable<SessionState> implements SessionActions {
   readonly client: StreamClient;
   readonly #options: SessionStoreOptions;
   readonly #outbox: Outbox;
@@ -317,6 +317,7 @@ export class SessionStore extends HeldObservable<SessionState> implements Sessio
   #take(chunk: Chunk): void {
     this.#start = null;
     this.#fold.apply(chunk);
+    this.tell(chunk);
     if (chunk.type === 'step' && this.#sessionId !== null) {
       this.#goals.look(this.#sessionId, this.#fold.goalless());
     }

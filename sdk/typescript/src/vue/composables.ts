@@ -18,6 +18,7 @@ import type {
   AgentStreamActions,
   AgentStreamState,
   AgentTaskParams,
+  DataListener,
   EventsSelection,
   EventsState,
   EventsStoreOptions,
@@ -72,6 +73,17 @@ function whenMounted(begin: () => void): void {
   }
 }
 
+/** Tells the listener that `find` gives at that moment of the data chunks of the current store. */
+function listen(
+  current: Readonly<ShallowRef<Pick<AgentStreamStore, 'onData'>>>,
+  find: () => DataListener | undefined,
+): void {
+  watch(current, (store, _, onCleanup) => onCleanup(store.onData((chunk) => find()?.(chunk))), {
+    immediate: true,
+    flush: 'sync',
+  });
+}
+
 /** Calls `end` with the component or scope that is being set up. */
 function whenDisposed(end: () => void): void {
   if (getCurrentScope() !== undefined) onScopeDispose(end);
@@ -102,6 +114,8 @@ export function useClient(): ResonantGenesis {
 export interface UseSessionOptions extends SendParams, SessionStoreOptions {
   /** In place of the provided one. */
   readonly client?: ResonantGenesis | undefined;
+  /** Hears of each `data` chunk as it comes, also the transient ones, which no message keeps. */
+  readonly onData?: DataListener | undefined;
 }
 
 export interface UseSessionResult extends StateRefs<SessionState>, SessionActions {}
@@ -131,6 +145,7 @@ export function useSession(
       store.value = find(id);
     },
   );
+  listen(store, () => toValue(options).onData);
   whenMounted(() => {
     watch(
       store,
@@ -147,7 +162,8 @@ export function useSession(
   });
 
   const params = (): SendParams => {
-    const { client: _client, storage: _storage, transport: _transport, ...rest } = toValue(options);
+    const { client: _client, onData: _onData, ...own } = toValue(options);
+    const { storage: _storage, transport: _transport, ...rest } = own;
     return rest;
   };
   return {
@@ -167,6 +183,8 @@ export function useSession(
 export interface UseAgentStreamOptions extends AgentTaskParams {
   /** In place of the provided one. */
   readonly client?: ResonantGenesis | undefined;
+  /** Hears of each `data` chunk as it comes, also the transient ones, which no message keeps. */
+  readonly onData?: DataListener | undefined;
 }
 
 export interface UseAgentStreamResult extends StateRefs<AgentStreamState>, AgentStreamActions {
@@ -191,11 +209,13 @@ export function useAgentStream(
   whenDisposed(() => store.close());
 
   const execute = (goal: string, more: AgentTaskParams = {}): Promise<void> => {
-    const { client = provided, ...params } = toValue(options);
+    const { client = provided, onData: _onData, ...params } = toValue(options);
     return store.execute({ ...params, ...more, client, agentId: toValue(agentId), goal });
   };
+  const current = shallowRef(store);
+  listen(current, () => toValue(options).onData);
   const { steer, answer, cancel, retry } = store;
-  return { ...bind(shallowRef(store), IDLE), execute, steer, answer, cancel, retry };
+  return { ...bind(current, IDLE), execute, steer, answer, cancel, retry };
 }
 
 export interface UseEventsOptions extends EventsSelection, EventsStoreOptions {

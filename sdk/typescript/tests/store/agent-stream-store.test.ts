@@ -1,7 +1,7 @@
 import { expect, test, vi } from 'vitest';
 import { ConnectionLost, NotFound, SessionBusy } from '../../src/errors.js';
 import { AgentStreamStore, IDLE } from '../../src/store/index.js';
-import { answered, asking, done, failure, step, text, turn } from './chunks.js';
+import { answered, asking, data, done, failure, step, text, turn } from './chunks.js';
 import { FakeClient, settled } from './fake-client.js';
 
 function started() {
@@ -238,4 +238,20 @@ test('a turn that waits is not read on once it was let go', async () => {
   expect(store.getSnapshot().status).toBe('waiting');
   await store.answer('c', { approved: false });
   expect(client.joins.map(({ closed }) => closed)).toEqual([true]);
+});
+
+test('listeners hear of data as it comes, also of what no state keeps', async () => {
+  const { client, store, over } = started();
+  const heard: unknown[] = [];
+  const stop = store.onData((chunk) => heard.push(chunk.data));
+  store.onData(() => heard.push('other'));
+  await settled();
+  client.executes[0]?.say(step(1, 1), data(1, 10, true), data(2, 20));
+  await settled();
+  expect(heard).toEqual([10, 'other', 20, 'other']);
+  stop();
+  client.executes[0]?.say(data(3, 30), done(4, 1));
+  await over;
+  expect(heard).toEqual([10, 'other', 20, 'other', 'other']);
+  expect(store.getSnapshot().parts).toMatchObject([{ step: 1 }, { data: 20 }, { data: 30 }]);
 });

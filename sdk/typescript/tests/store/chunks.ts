@@ -79,3 +79,12 @@ export function asking(position: number, turn: number, callId = 'c'): Chunk[] {
 
 export const answered = (position: number, callId = 'c') =>
   ({ type: 'input', position, callId, status: 'answered', approved: true }) satisfies Chunk;
+
+export const data = (position: number, value: unknown, transient = false) =>
+  ({
+    type: 'data',
+    position,
+    name: 'progress',
+    data: value,
+    ...(transient && { transient }),
+  }) satisfies Chunk;

@@ -4,7 +4,7 @@ import { StrictMode } from 'react';
 import { hydrateRoot } from 'react-dom/client';
 import { renderToString } from 'react-dom/server';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { answered, asking, done, failure, step, text, turn } from '../../store/chunks.js';
+import { answered, asking, data, done, failure, step, text, turn } from '../../store/chunks.js';
 import { FakeClient, settled } from '../../store/fake-client.js';
 import { framed } from '../frames.js';
 
@@ -194,4 +194,18 @@ test('what the turn asks is shown and answered, and the same turn goes on', asyn
   expect(client.inputs).toEqual([['s1', 'c', { turn: 1, approved: true }]]);
   await framed(() => client.joins.at(-1)?.say(answered(5), text(6, 'b'), done(7, 1)));
   expect(result.current).toMatchObject({ status: 'success', content: 'ab', waiting: [] });
+});
+
+test('onData hears of data and is no parameter of the turn', async () => {
+  const heard: unknown[] = [];
+  renderHook(() =>
+    useAgentStream('a', 'g', {
+      client: client.asClient,
+      onData: (chunk) => heard.push(chunk.data),
+    }),
+  );
+  await act(settled);
+  await framed(() => client.executes[0]?.say(step(1, 1), data(1, 10, true)));
+  expect(heard).toEqual([10]);
+  expect(client.executes[0]?.params).not.toHaveProperty('onData');
 });

@@ -3,7 +3,7 @@ import { act, cleanup, render, renderHook } from '@testing-library/react';
 import { StrictMode, useState } from 'react';
 import { renderToString } from 'react-dom/server';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { step, text, turn } from '../../store/chunks.js';
+import { data, step, text, turn } from '../../store/chunks.js';
 import { FakeClient, settled } from '../../store/fake-client.js';
 import { framed } from '../frames.js';
 
@@ -144,4 +144,24 @@ test('a component that comes back goes on where it was', async () => {
 test('a server renders a session without asking for it', () => {
   expect(renderToString(<Status />)).toBe('<p>idle</p>');
   expect(client.joins).toHaveLength(0);
+});
+
+test('onData hears of data, also of transient data, with the function of the last render', async () => {
+  const heard: unknown[] = [];
+  const { rerender } = renderHook(
+    ({ name }) =>
+      useSession('s1', {
+        client: client.asClient,
+        onData: (chunk) => heard.push([name, chunk.data]),
+      }),
+    { initialProps: { name: 'one' }, wrapper: StrictMode },
+  );
+  await act(settled);
+  await framed(() => client.joins[0]?.say(step(1, 1), data(1, 10, true)));
+  rerender({ name: 'two' });
+  await framed(() => client.joins[0]?.say(data(2, 20)));
+  expect(heard).toEqual([
+    ['one', 10],
+    ['two', 20],
+  ]);
 });

@@ -4,7 +4,7 @@ import { beforeEach, expect, test } from 'vitest';
 import { createSSRApp, defineComponent, effectScope, h, nextTick, ref } from 'vue';
 import { renderToString } from 'vue/server-renderer';
 import { ConnectionLost } from '../../../src/errors.js';
-import { answered, asking, done, failure, step, text, turn } from '../../store/chunks.js';
+import { answered, asking, data, done, failure, step, text, turn } from '../../store/chunks.js';
 import { FakeClient, settled } from '../../store/fake-client.js';
 import { framed, mounted } from '../support.js';
 
@@ -163,4 +163,15 @@ test('what the turn asks is shown and answered, and the same turn goes on', asyn
   client.joins[0]?.say(answered(5), text(6, 'b'), done(7, 1));
   await over;
   expect([it.status.value, it.content.value, it.waiting.value]).toEqual(['success', 'ab', []]);
+});
+
+test('onData hears of data and is no parameter of the turn', async () => {
+  const heard: unknown[] = [];
+  const onData = (chunk: { data: unknown }) => heard.push(chunk.data);
+  const { it } = mounted(client, () => useAgentStream('a', { onData }));
+  void it.execute('g');
+  await settled();
+  await framed(() => client.executes[0]?.say(step(1, 1), data(1, 10, true)));
+  expect(heard).toEqual([10]);
+  expect(client.executes[0]?.params).not.toHaveProperty('onData');
 });

@@ -2,7 +2,7 @@ import { createResonantGenesis, useEvents, useSession } from '@resonantgenesis/s
 import { beforeEach, expect, test, vi } from 'vitest';
 import { createSSRApp, h, nextTick, ref } from 'vue';
 import { renderToString } from 'vue/server-renderer';
-import { event, step, text, turn } from '../../store/chunks.js';
+import { data, event, step, text, turn } from '../../store/chunks.js';
 import { FakeClient, settled } from '../../store/fake-client.js';
 import { framed, mounted } from '../support.js';
 
@@ -114,4 +114,16 @@ test('a server renders without asking for anything', async () => {
   expect(await renderToString(app)).toBe('<p>idle</p>');
   await settled();
   expect([client.joins, client.subscriptions]).toEqual([[], []]);
+});
+
+test('onData hears of data of the session that is shown', async () => {
+  const heard: unknown[] = [];
+  const id = ref('s1');
+  mounted(client, () => useSession(id, { onData: (chunk) => heard.push(chunk.data) }));
+  await settled();
+  await framed(() => client.joins[0]?.say(data(1, 10, true)));
+  id.value = 's2';
+  await settled();
+  await framed(() => client.joins[1]?.say(data(1, 20, true)));
+  expect(heard).toEqual([10, 20]);
 });
