@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import AsyncIterator, Iterator
+from json import dumps, loads
 from typing import Any
 
 import httpx
@@ -22,6 +23,7 @@ from resonantgenesis import (
 from standardwebhooks.webhooks import Webhook
 from support.receiver import Delivered, Receiver
 from support.server import KEY, PATIENCE, Serve, ServerProcess, bearer
+from websockets.asyncio.client import connect
 
 pytestmark = pytest.mark.anyio
 
@@ -415,6 +417,8 @@ async def test_a_name_that_leads_inside_is_refused_as_it_is_connected(
         ({"url": "https://user:password@hooks.example/"}, "url"),
         ({"url": "https://hooks.example/", "events": ["webhook.*"]}, "events"),
         ({"url": "https://hooks.example/", "events": ["a..b"]}, "events"),
+        ({"url": "https://hooks.example/", "events": ["sesion.*"]}, "events"),
+        ({"url": "https://hooks.example/", "events": ["session.*", "session.complete"]}, "events"),
         ({"url": "https://hooks.example/", "headers": {"Host": "a"}}, "headers.Host"),
         ({"url": "https://hooks.example/", "headers": {"webhook-id": "a"}}, "headers.webhook-id"),
         ({"url": "https://hooks.example/", "headers": {"X-A": "a\r\nb: c"}}, "headers.X-A"),
@@ -469,6 +473,56 @@ async def test_a_callback_is_told_the_end_of_its_turn(
     assert not {receiver.url("/turn"), receiver.url("/all")} & {
         each["url"] for each in listed["data"]
     }
+
+
+async def test_a_callback_of_a_socket_is_told_as_well(
+    server: ServerProcess, receiver: Receiver
+) -> None:
+    address = server.url.replace("http", "ws") + "/v1/ws"
+    execute = {"type": "execute", "agent_id": "guide", "goal": "count to 1", "id": 1}
+    async with asyncio.timeout(PATIENCE), connect(address, additional_headers=bearer()) as socket:
+        await socket.send(dumps(execute | {"callback_url": receiver.url("/socket")}))
+        refused = loads(await socket.recv())
+        assert (refused["type"], refused["code"]) == ("error", "INVALID_REQUEST")
+        callback = {"callback_url": receiver.url("/socket"), "callback_secret": SECRET}
+        await socket.send(dumps(execute | callback))
+        started = loads(await socket.recv())
+        await receiver.until(lambda: receiver.of("/socket"))
+    (told,) = receiver.of("/socket")
+    Webhook(SECRET).verify(told.body, told.headers)
+    assert told.event["data"]["session_id"] == started["session_id"]
+
+
+async def test_a_pattern_that_matches_nothing_is_told_the_nearest(
+    client: httpx.AsyncClient,
+) -> None:
+    for pattern, near in (
+        ("session.complete", "session.completed"),
+        ("agnet.error", "agent.error"),
+    ):
+        body = {"url": "https://hooks.example/", "events": [pattern]}
+        answer = await client.post("/v1/webhooks", json=body)
+        assert f"did you mean {near}?" in answer.json()["error"]["details"]["fields"]["events"]
+
+
+async def test_a_test_leaves_with_its_client_and_keeps_no_place_of_healthy_ones(
+    client: httpx.AsyncClient, receiver: Receiver
+) -> None:
+    """An organization has 50 places for deliveries, and 12 for receivers that may not answer."""
+    receiver.answer = lambda request: None if request.path == "/hangs" else (200, {})
+    hangs = await make(client, receiver.url("/hangs"), enabled=False)
+    await make(client, receiver.url("/well"), events=["app.well"])
+    path = f"/v1/webhooks/{hangs['id']}/test"
+    tests = [asyncio.create_task(client.post(path)) for _ in range(60)]
+    await receiver.until(lambda: len(receiver.requests) == 12)
+    await publish(client, "app.well", 1)
+    await receiver.until(lambda: receiver.of("/well"))
+    for test in tests:
+        test.cancel()
+    await asyncio.wait(tests)
+    receiver.answer = lambda _request: (302, {"Location": "/a\x1b[31mred\x07"})
+    answered = (await client.post(path)).json()
+    assert answered["error"].isprintable() and "302 Found" in answered["error"]
 
 
 async def over(client: httpx.AsyncClient, event_id: str) -> None:

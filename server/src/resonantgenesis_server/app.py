@@ -289,11 +289,13 @@ async def open_parts(
         )
         watch = StreamWatchdog(authenticator.recheck, of_key.streams, authenticator.refresh)
         events = EventService(log, hub, max_data=limits.context)
-        sockets = SocketRoutes(service, events, authenticator, limits, watch, of_key.requests)
         own = _own_node(log, fence, clock, number)
         relay = OutboxRelay(records.outbox, log, None if calls is None else lambda: ownership.leads)
         webhooks, deliveries = _webhooks(
             stack, settings, records, events, hasher, clock, calls, relay.settle
+        )
+        sockets = SocketRoutes(
+            service, events, authenticator, limits, watch, of_key.requests, webhooks
         )
         expiry = Expiry(records.sessions, service.expire, clock.now, lambda: ownership.leads)
         routes = Routes(

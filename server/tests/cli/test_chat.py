@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-from cli_fake import SESSION, FakeServer, Reply, as_json, failure
+from cli_fake import SESSION, FakeServer, Reply, as_json, events, failure, turn_of
 from cli_process import SECONDS, Process, RealServer
 
 
@@ -117,3 +117,17 @@ def test_on_a_terminal(real: RealServer) -> None:
         assert chat.wait() == 0
     assert "\x1b[36m→ calculator(" in chat.out
     assert "go on with: " in chat.out
+
+
+def test_a_turn_that_is_lost_says_how_to_go_on(fake: FakeServer) -> None:
+    fake.script = [
+        as_json({"session_id": SESSION}, 201),
+        events(turn_of("Hel", "lo")[:3], cut=True),
+        failure(410, "POSITION_EXPIRED", "it is of another epoch"),
+    ]
+    variables = {"RESONANTGENESIS_BASE_URL": fake.url, "RESONANTGENESIS_API_KEY": "key"}
+    with Process("chat", **variables) as chat:
+        chat.say("hello\n")
+        assert chat.wait() == 1
+    assert f" sessions stream {SESSION} --from 3`" in chat.out
+    assert f" chat --session {SESSION}`" in chat.out

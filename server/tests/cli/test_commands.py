@@ -405,3 +405,13 @@ def test_sessions_export_ends_where_the_log_ended(fake: FakeServer, cli: Cli) ->
     assert [json.loads(line) for line in got.out.splitlines()] == TURN[1:]
     assert "before position 2 were trimmed" in got.err
     assert fake.seen[1].query["resume_from"] == "0" and fake.seen[2].query["resume_from"] == "1"
+
+
+def test_the_console_is_named_only_where_there_is_one(fake: FakeServer, cli: Cli) -> None:
+    made = as_json({"code": "eyJ", "path": "/console/#sign-in=eyJ", "expires_at": "2026"}, 201)
+    fake.script = [made, Reply(200, b"<html>")]
+    assert cli("console").out == f"{fake.url}/console/#sign-in=eyJ\n"
+    fake.script = [made, failure(404, "NOT_FOUND")]
+    got = cli("console")
+    assert (got.code, got.out) == (1, "")
+    assert "`make site`" in got.err

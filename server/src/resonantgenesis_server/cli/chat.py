@@ -16,7 +16,7 @@ from rich.console import Console
 
 from .asks import NotAnAnswer, answer, prompt
 from .client import PATIENCE, Patience, open_client, translated
-from .errors import AuthError, CliError, NotFoundError, UsageProblem
+from .errors import AuthError, CliError, NetworkError, NotFoundError, UsageProblem
 from .nearby import find_or_start
 from .options import AsJson, Data, Url, program, to_stderr
 from .render import show_line, show_text
@@ -146,13 +146,26 @@ class _Conversation:
         while (goal := self._ask()) is not None:
             if goal:
                 self._turn(goal)
-        if self._is_interactive and self._stays:
-            again = f"{program()} chat --session {self._session}"
+        if self._stays and (self._is_interactive or not self._succeeded):
             # On a line of its own and not broken, so that it can be copied.
             show_line(
-                Console(stderr=True), f"(the conversation is kept; go on with: \n  {again})", "dim"
+                Console(stderr=True),
+                f"(the conversation is kept; go on with: \n  {self._again})",
+                "dim",
             )
         return self._is_interactive or self._succeeded
+
+    @property
+    def _again(self) -> str:
+        return f"{program()} chat --session {self._session}"
+
+    def _rest_is_kept(self, view: ChunkView) -> str:
+        """How a person gets the rest of a turn whose stream is gone for good."""
+        place = f"{self._session} --from {view.position}"
+        return (
+            f"the conversation is kept: `{program()} sessions stream {place}` shows the rest,"
+            f" `{self._again}` goes on"
+        )
 
     def _ask(self) -> str | None:
         """The next input of the person; None at the end."""
@@ -181,11 +194,14 @@ class _Conversation:
         except AuthError:
             raise
         except CliError as error:
+            message = error.message
+            if self._stays and (view.position or isinstance(error, NetworkError)):
+                message += f"; {self._rest_is_kept(view)}"
+            view.end_line()
             # The conversation outlives a turn that failed.
             if not self._is_interactive:
-                raise
-            view.end_line()
-            show_text(Console(stderr=True), error.message, "red")
+                raise type(error)(message, code=error.code) from error
+            show_text(Console(stderr=True), message, "red")
 
     def _run_turn(self, goal: str, view: ChunkView) -> None:
         def say(text: str) -> None:

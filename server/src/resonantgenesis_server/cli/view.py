@@ -32,6 +32,8 @@ class ChunkView:
         )
         #: The newest `done` and the newest `error`, for a summary.
         self.done: Mapping[str, Any] | None = None
+        #: Of the last chunk.
+        self.position = 0
         #: What the turn waits for, by call_id.
         self.asks: dict[str, Mapping[str, Any]] = {}
         self.error: Mapping[str, Any] | None = None
@@ -43,6 +45,7 @@ class ChunkView:
 
     def show(self, chunk: Mapping[str, Any]) -> None:
         """Show a chunk. Types that this version does not know are left out, except as JSON."""
+        self.position = chunk.get("position") or self.position
         match chunk.get("type"):
             case "error":
                 self.error = chunk

@@ -6,6 +6,7 @@ import re
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from operator import itemgetter
 from typing import Any
 
@@ -13,7 +14,7 @@ import orjson
 
 from ..codec.json import SCALARS
 from ..log.base import Entry
-from ..model.events import SERVER_TYPES
+from ..model.events import PREFIXES, PUBLISHABLE, SERVER_TYPES
 
 # Patterns are compared segment by segment: as one regular expression, the largest set of patterns
 # that a client may send took 400 ms to compile.
@@ -78,6 +79,21 @@ def _segments(pattern: str) -> tuple[str, ...]:
     if len(segments) > MAX_SEGMENTS:
         raise BadPattern(f"{pattern[:80]!r} has more than {MAX_SEGMENTS} segments")
     return segments
+
+
+def may_match(pattern: str) -> bool:
+    """Whether any event that there can be matches. Raises BadPattern."""
+    first = pattern.partition(".")[0]
+    matches = Patterns([pattern]).match
+    return first in {"*", *PUBLISHABLE} or any(map(matches, SERVER_TYPES))
+
+
+def unknown_pattern(pattern: str) -> str:
+    """The words for a pattern that no event matches, with the type that it is nearest to."""
+    near = get_close_matches(pattern, sorted(SERVER_TYPES), n=1)
+    return f"no event has the type {pattern[:80]!r}" + (
+        f"; did you mean {near[0]}?" if near else f"; types begin with {', '.join(PREFIXES)}"
+    )
 
 
 _TYPES_REMEMBERED = 1_000

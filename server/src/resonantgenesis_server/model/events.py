@@ -17,6 +17,7 @@ _CHANNEL_OF = {
     "app": "app",
 }
 CHANNELS = tuple(_CHANNEL_OF.values())
+PREFIXES = tuple(_CHANNEL_OF)
 
 #: Types that only the server writes. Users may publish other team.*, billing.* and system.* types.
 SERVER_TYPES = frozenset(

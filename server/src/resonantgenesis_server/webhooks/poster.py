@@ -133,13 +133,19 @@ class Poster:
                 error = problem.message
             seconds = time.perf_counter() - began
         metrics.webhook_posted("failed" if error else "delivered", seconds)
+        error = None if error is None else _printable(error)
         return Outcome(status, error, answer, round(seconds * 1_000), wait)
+
+
+def _printable(text: str) -> str:
+    """The text, whose parts may be a receiver's, on one line."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
 
 
 def _said(response: httpcore.Response) -> str:
     said = status_text(response.status)
-    location = header_of(response, b"location")
-    return f"{said} to {location[:200]}, which is not followed" if location else said
+    location = header_of(response, b"location")[:200]
+    return f"{said} to {location}, which is not followed" if location else said
 
 
 async def _beginning(response: httpcore.Response) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from ..agents.engines.http.endpoint import parse_url
 from ..codec.times import rfc3339
 from ..events.service import EventService
+from ..feed.filter import may_match, unknown_pattern
 from ..model.errors import Conflict, InvalidRequest, NotFound
 from ..model.events import event_stream
 from ..model.ids import id_of, new_id
@@ -23,6 +24,8 @@ from ..records.webhooks import (
     WebhookRepository,
     progress_values,
 )
+from ..sessions.request import TurnRef
+from ..sessions.service import SessionService
 from .dispatcher import WebhookDispatcher
 from .message import Format, trial
 from .poster import Poster
@@ -212,7 +215,10 @@ class WebhookService:
         message = trial(
             new_id("evt"), webhook.format, webhook.organization_id, webhook.id, self._now()
         )
-        outcome = await self._poster.post(webhook.organization_id, webhook.endpoint, message)
+        # Nobody knows whether this receiver answers, so it holds up none of those that do.
+        outcome = await self._poster.post(
+            webhook.organization_id, webhook.endpoint, message, is_failing=True
+        )
         delivery = delivery_of(webhook.id, message, outcome, 1, self._now())
         await self._webhooks.advance([], [delivery])
         return delivery
@@ -278,10 +284,19 @@ class WebhookService:
             raise InvalidRequest.field("callback_secret", _problem(error)) from None
         return NewCallback(principal, endpoint, await self._from_now(principal))
 
-    async def since(self, callback: NewCallback, at: float) -> NewCallback:
+    async def _since(self, callback: NewCallback, at: float) -> NewCallback:
         """The callback, for what has happened since a time as well (seconds since 1970)."""
         progress = await self._from_now(callback.principal, rfc3339(at))
         return replace(callback, progress=progress)
+
+    async def keep_of(self, callback: NewCallback, ref: TurnRef, sessions: SessionService) -> None:
+        """Tell this address when the turn waits or ends. A turn that was joined may have ended
+        before."""
+        if ref.joined:
+            state = await sessions.authorize(callback.principal, ref.session_id)
+            if state.info is not None:
+                callback = await self._since(callback, state.info.created_at)
+        await self.keep(callback, ref.session_id, ref.turn)
 
     async def keep(self, callback: NewCallback, session_id: str, turn: int | None = None) -> None:
         """Tell this address when the session, or its turn, waits or ends."""
@@ -319,6 +334,9 @@ class WebhookService:
             if pattern.partition(".")[0] == "webhook":
                 raise InvalidRequest.field("events", "a webhook is never sent webhook.* itself")
         selection_of(self._events, webhook)
+        for pattern in webhook.events or ():
+            if not may_match(pattern):
+                raise InvalidRequest.field("events", unknown_pattern(pattern))
 
 
 #: Fields that are columns.

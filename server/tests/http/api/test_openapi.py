@@ -139,3 +139,21 @@ def test_answers_conform_to_the_description(running: Running) -> None:
                 conforms()
         count += 1
     assert count > 10
+
+
+async def test_a_browser_gets_a_page_for_what_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").write_text("the documentation")
+    (tmp_path / "site" / "policy.txt").write_text("default-src 'none'")
+    app = FastAPI()
+    app.include_router(docs_router(app, tmp_path / "site", console=tmp_path / "missing"))
+    browser = {"Accept": "text/html,application/xhtml+xml"}
+    async with AsyncClient(
+        transport=ASGITransport(app), base_url="http://test", headers=browser
+    ) as client:
+        for path, start in (("nothing.html", "./"), ("a/b/c", "../../")):
+            answer = await client.get(f"/docs/{path}")
+            assert answer.status_code == 404
+            assert answer.headers["content-type"].startswith("text/html")
+            assert f'href="{start}"' in answer.text
+        assert "make site" in (await client.get("/console/")).text

@@ -10,24 +10,29 @@ import os
 import stat
 from collections.abc import Callable
 from functools import cache, cached_property
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import orjson
 from fastapi import APIRouter, FastAPI, Response
 from fastapi.responses import RedirectResponse
-from starlette.responses import FileResponse
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, HTMLResponse
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from ...model.errors import NotFound
 from ..errors import add_error_schema, only_errors
+from ..params import text_header
 from ..routing import api_router
 
 SITE = Path(__file__).parents[2] / "site"
 CONSOLE = Path(__file__).parents[2] / "console"
 _NOT_BUILT = "this installation has no such pages; `make site` in the repository builds them"
+_NO_PAGE = "There is no such page"
+_NO_PAGE_POLICY = "default-src 'none'; frame-ancestors 'none'"
 _APP_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
     " font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
@@ -54,6 +59,15 @@ class BuiltPages(StaticFiles):
         """The folder may be missing; `get_response` says so."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
+        try:
+            return await self._file(path, scope)
+        except (HTTPException, NotFound) as error:
+            is_missing = isinstance(error, NotFound) or error.status_code == HTTPStatus.NOT_FOUND
+            if not is_missing or "text/html" not in (text_header(scope, b"accept") or ""):
+                raise
+            return _no_page(_NOT_BUILT if isinstance(error, NotFound) else _NO_PAGE, path)
+
+    async def _file(self, path: str, scope: Scope) -> Response:
         if not self.is_built:
             raise NotFound(_NOT_BUILT)
         if self._is_app and not path.startswith("assets/") and not self._has(path):
@@ -89,6 +103,18 @@ class BuiltPages(StaticFiles):
             return _APP_POLICY
         # The build of the site has written the hashes of its scripts into it.
         return (self._folder / "policy.txt").read_text(encoding="ascii")
+
+
+def _no_page(problem: str, path: str) -> Response:
+    """What a browser shows in the place of a page that is not there."""
+    # Relative: a proxy may have put the server below a path of its own.
+    start = "../" * path.count("/") or "./"
+    return HTMLResponse(
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Not found</title>'
+        f'<h1>Not found</h1><p>{problem}.</p><p><a href="{start}">To the first page</a></p></html>',
+        HTTPStatus.NOT_FOUND,
+        {"Content-Security-Policy": _NO_PAGE_POLICY, "Cache-Control": "no-cache"},
+    )
 
 
 def docs_router(app: FastAPI, site: Path = SITE, console: Path = CONSOLE) -> APIRouter:

@@ -19,7 +19,7 @@ from ...model.principal import Principal
 from ...sessions.range import ReadFrom
 from ...sessions.request import TurnRef, TurnRequest
 from ...sessions.service import SessionService
-from ...webhooks.service import NewCallback, WebhookService
+from ...webhooks.service import WebhookService
 from ..auth.authenticator import require
 from ..body import read_json
 from ..errors import Responses, documented_errors
@@ -142,20 +142,12 @@ class ExecuteRoutes:
                 request_id=scope["state"]["request_id"],
             )
             if callback is not None:
-                await self._keep(principal, callback, ref)
+                await self._webhooks.keep_of(callback, ref, self._service)
             if place is not None:
                 start = ReadFrom(after=ref.resume_from, turn=ref.turn, compact=body.compact)
                 await self._streams.stream(scope, receive, send, ref.session_id, start, place)
                 return
         await self._answer(scope, receive, send, ref)
-
-    async def _keep(self, principal: Principal, callback: NewCallback, ref: TurnRef) -> None:
-        """A turn that this request has joined may have ended before it came."""
-        if ref.joined:
-            state = await self._service.authorize(principal, ref.session_id)
-            if state.info is not None:
-                callback = await self._webhooks.since(callback, state.info.created_at)
-        await self._webhooks.keep(callback, ref.session_id, ref.turn)
 
     def _authorize(self, principal: Principal, turn_request: TurnRequest) -> None:
         """Joining needs only to read, starting to write; who may not start may still join."""

@@ -165,11 +165,11 @@ class ExecuteBody(TurnBody):
 
 
 class CalledTurnBody(TurnBody, CallbackBody):
-    """A further turn of a session, over HTTP."""
+    """A further turn of a session, with a callback."""
 
 
 class CalledExecuteBody(ExecuteBody, CallbackBody):
-    """A turn of a new session, or of the one that `session_id` names, over HTTP."""
+    """A turn of a new session, or of the one that `session_id` names, with a callback."""
 
 
 class PostBody(Body):

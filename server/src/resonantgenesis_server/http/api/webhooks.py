@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, Field, StringConstraints
 from starlette.responses import Response
 
@@ -30,6 +30,7 @@ from ..schemas import (
     PatternList,
     page_body,
 )
+from ..waiting import waiting_for
 
 PATH = "/v1/webhooks"
 
@@ -249,9 +250,12 @@ def webhooks_router(service: WebhookService, once: IdempotentPosts) -> APIRouter
     @router.post(
         PATH + "/{webhook_id}/test", responses=documented_errors(404), operation_id="test_webhook"
     )
-    async def test(webhook_id: WebhookId, principal: UnboundWriter) -> DeliveryBody:
+    async def test(
+        request: Request, webhook_id: WebhookId, principal: UnboundWriter
+    ) -> DeliveryBody:
         """Send an event of type `webhook.test` now, and answer what came of it."""
-        return _delivery(await service.test(principal, webhook_id))
+        async with waiting_for(request):
+            return _delivery(await service.test(principal, webhook_id))
 
     @router.get(
         PATH + "/{webhook_id}/deliveries",

@@ -16,6 +16,7 @@ from ...model.principal import Principal
 from ...sessions.range import ReadFrom, StartPosition, start_of_turn
 from ...sessions.request import TurnRef, TurnRequest
 from ...sessions.service import SessionService
+from ...webhooks.service import WebhookService
 from ..auth.authenticator import require
 from ..limits import RequestLimit, SocketLimits
 from .messages import (
@@ -49,6 +50,7 @@ class Services:
     limits: Limits
     requests: RequestLimit
     socket: SocketLimits
+    webhooks: WebhookService
 
 
 class Commands:
@@ -60,6 +62,7 @@ class Commands:
         self._events = services.events
         self._limits = services.limits
         self._requests = services.requests
+        self._webhooks = services.webhooks
         self._max_subscriptions = services.socket.subscriptions
         self._writer = writer
         self._ended = ended
@@ -232,9 +235,12 @@ class Commands:
         self, principal: Principal, request: Execute, turn_request: TurnRequest, request_id: str
     ) -> None:
         message = request.message
+        callback = await message.callback(principal, self._webhooks)
         ref = await self._sessions.execute(
             principal, turn_request, key=message.idempotency_key, request_id=request_id
         )
+        if callback is not None:
+            await self._webhooks.keep_of(callback, ref, self._sessions)
         start = await self._start_of_turn(principal, ref, message.compact)
         self._answer("started", message.id, session_id=ref.session_id, turn=ref.turn)
         existing = self.table.get(session_channel(ref.session_id))

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ...model.ids import is_id
-from ..api.session_models import ExecuteBody, InputBody, Position, PostBody, TurnNumber
+from ..api.session_models import CalledExecuteBody, InputBody, Position, PostBody, TurnNumber
 from ..schemas import Body, FilterObject, PatternList
 
 PATH = "/v1/ws"
@@ -56,7 +56,7 @@ class UnsubscribeMessage(ClientMessage):
     channels: Channels
 
 
-class ExecuteMessage(ClientMessage, ExecuteBody):
+class ExecuteMessage(ClientMessage, CalledExecuteBody):
     type: Literal["execute"]
     idempotency_key: Annotated[
         str | None, Field(min_length=1, max_length=255, pattern=r"^[\x20-\x7e]+$")

@@ -16,6 +16,7 @@ from ...model.errors import Unavailable
 from ...model.limits import Limits
 from ...model.principal import Principal
 from ...sessions.service import SessionService
+from ...webhooks.service import WebhookService
 from ..auth.authenticator import CredentialAuthenticator
 from ..limits import RequestLimit, SocketLimits
 from ..routing import FastRoute, fast_route
@@ -52,10 +53,11 @@ class SocketRoutes:
         limits: Limits,
         watch: StreamWatchdog,
         requests: RequestLimit,
+        webhooks: WebhookService,
         socket_limits: SocketLimits | None = None,
     ) -> None:
         self._services = Services(
-            sessions, events, limits, requests, socket_limits or SocketLimits.of(limits)
+            sessions, events, limits, requests, socket_limits or SocketLimits.of(limits), webhooks
         )
         self._authenticator = authenticator
         self._watch = watch
