@@ -1,9 +1,10 @@
-/** The client of the console: the SDK, and the endpoints that the SDK does not have. */
+/** The clients of the console, and the endpoints that the SDK does not have. */
 
-import { ResonantGenesis } from '@resonantgenesis/sdk';
+import type { Page } from '@resonantgenesis/sdk';
+import { ConnectionLost, ResonantGenesis, StreamError } from '@resonantgenesis/sdk';
 import { Webhooks } from '@resonantgenesis/sdk/webhooks';
-import { QueryClient } from '@tanstack/react-query';
-import { credential, signOut } from './credential/credential.ts';
+import { QueryCache, QueryClient } from '@tanstack/react-query';
+import { freshToken, signOut } from './credential/credential.ts';
 
 /** Bodies that are being read, so that a person can see what a cut does. */
 const open = new Set<AbortController>();
@@ -22,61 +23,81 @@ export function cutConnections(): void {
   open.clear();
 }
 
-const options = {
-  baseUrl: location.origin,
+const options = { baseUrl: location.origin, getToken: freshToken };
+/** For streams, which go on for ever. */
+export const client = new ResonantGenesis({
+  ...options,
   fetch: cuttable,
   maxRetries: Number.POSITIVE_INFINITY,
-  getToken: () => credential.get()?.token ?? '',
-};
-export const client = new ResonantGenesis(options);
-export const webhooks = new Webhooks(options);
+});
+/** For single calls: what fails is shown at once, and `queries` asks again. */
+const single = { ...options, maxRetries: 0 };
+export const calls = new ResonantGenesis(single);
+export const webhooks = new Webhooks(single);
+
+/** Milliseconds until a query that could not reach the server asks again. */
+const AGAIN = 3_000;
+
+/** Whether the same call may succeed later, without anybody's doing. */
+export function isPassing(error: unknown): boolean {
+  return error instanceof StreamError && error.retryable;
+}
 
 export const queries = new QueryClient({
-  defaultOptions: { queries: { retry: 1, staleTime: 5_000, refetchOnWindowFocus: true } },
+  queryCache: new QueryCache({
+    onError(error) {
+      if (error instanceof StreamError && error.code === 'UNAUTHENTICATED') signOut('refused');
+    },
+  }),
+  defaultOptions: {
+    queries: {
+      retry: false,
+      staleTime: 5_000,
+      // The server may be on this machine, which needs no network for it.
+      networkMode: 'always',
+      refetchOnReconnect: true,
+      refetchInterval: ({ state }) => isPassing(state.error) && AGAIN,
+    },
+  },
 });
 
-/** What the server refused, in its own words. */
-export class ApiError extends Error {
-  readonly code: string;
-  readonly fields: Readonly<Record<string, string>>;
-
-  constructor(code: string, message: string, fields: Readonly<Record<string, string>>) {
-    super(message);
-    this.code = code;
-    this.fields = fields;
-  }
-}
-
-export interface Listed<T> {
+interface Listed<T> {
   readonly data: readonly T[];
   readonly next_cursor: string | null;
-  readonly has_more: boolean;
 }
 
-/** One call of the API. Throws ApiError; a credential that has ended leads to the sign-in. */
-export async function call<T>(method: string, path: string, body?: object): Promise<T> {
+/** One page of an endpoint that the SDK does not have. Throws as `call`. */
+export async function listed<T>(
+  path: string,
+  cursor?: string,
+  key?: string,
+): Promise<Pick<Page<T>, 'data' | 'nextCursor'>> {
+  const query = new URLSearchParams({ limit: '50', ...(cursor && { cursor }) });
+  const address = `${path}${path.includes('?') ? '&' : '?'}${query}`;
+  const page = await call<Listed<T>>('GET', address, undefined, key);
+  return { data: page.data, nextCursor: page.next_cursor };
+}
+
+/** One call of the API, with the token or with another key. Throws StreamError. */
+export async function call<T>(
+  method: string,
+  path: string,
+  body?: object,
+  key?: string,
+): Promise<T> {
   const headers: Record<string, string> = {
-    Authorization: `Bearer ${credential.get()?.token ?? ''}`,
+    Authorization: `Bearer ${key ?? (await freshToken())}`,
   };
   if (body !== undefined) headers['Content-Type'] = 'application/json';
-  const answer = await fetch(path, {
-    method,
-    headers,
-    ...(body !== undefined && { body: JSON.stringify(body) }),
+  const init = { method, headers, ...(body !== undefined && { body: JSON.stringify(body) }) };
+  const answer = await fetch(path, init).catch((cause: unknown) => {
+    throw new ConnectionLost('The server cannot be reached.', { cause });
   });
-  if (answer.status === 401) signOut();
   if (answer.ok) return answer.status === 204 ? (undefined as T) : await answer.json();
   const error = (await answer.json().catch(() => null))?.error;
-  throw new ApiError(
-    error?.code ?? 'INTERNAL',
-    error?.message ?? `The server answered ${answer.status}.`,
-    Object.fromEntries(
-      (error?.details?.fields ?? []).map(
-        (one: { field?: string; name?: string; message: string }) => [
-          one.field ?? one.name ?? '',
-          one.message,
-        ],
-      ),
-    ),
-  );
+  throw new StreamError(error?.message ?? `The server answered ${answer.status}.`, {
+    code: error?.code,
+    details: error?.details,
+    status: answer.status,
+  });
 }

@@ -55,7 +55,12 @@ export function Shell() {
           >
             <MoonStar aria-label="Light or dark" />
           </button>
-          <button className="button quiet icon" type="button" title="Sign out" onClick={signOut}>
+          <button
+            className="button quiet icon"
+            type="button"
+            title="Sign out"
+            onClick={() => signOut()}
+          >
             <LogOut aria-label="Sign out" />
           </button>
         </div>

@@ -14,7 +14,11 @@ export interface Credential {
 /** Why nobody could sign in, in words for people. */
 export class SignInError extends Error {}
 
+/** Why nobody is signed in: a person signed out, or the server took the credential no more. */
+export type SignedOut = 'asked' | 'refused';
+
 let current: Credential | null = restore();
+let why: SignedOut = 'asked';
 const listeners = new Set<() => void>();
 
 function restore(): Credential | null {
@@ -33,6 +37,7 @@ function change(next: Credential | null, keep: boolean): void {
 
 export const credential = {
   get: (): Credential | null => current,
+  whyNot: (): SignedOut => why,
   subscribe(listener: () => void): () => void {
     listeners.add(listener);
     return () => listeners.delete(listener);
@@ -61,8 +66,14 @@ export async function signInWithCode(code: string): Promise<void> {
   take(await post('/v1/tokens/sign-in', {}, code), true);
 }
 
-export function signOut(): void {
+export function signOut(reason: SignedOut = 'asked'): void {
+  why = reason;
   change(null, false);
+}
+
+/** The token, for every request of the console. */
+export async function freshToken(): Promise<string> {
+  return current?.token ?? '';
 }
 
 function take(answer: { token: string; scopes: string[]; expires_at: string }, keep: boolean) {

@@ -1,6 +1,6 @@
 import { useCallback, useEffect, useState } from 'react';
 import { Field } from '../ui/parts.tsx';
-import { SignInError, signInWithCode, signInWithKey } from './credential.ts';
+import { credential, SignInError, signInWithCode, signInWithKey } from './credential.ts';
 
 /** The page before all others. A link with `#sign-in=CODE` signs in by itself. */
 export function SignIn() {
@@ -47,6 +47,11 @@ export function SignIn() {
           <img src={`${import.meta.env.BASE_URL}logo.svg`} alt="" width={30} height={30} />
           <h1>ResonantGenesis</h1>
         </div>
+        {credential.whyNot() === 'refused' && (
+          <p className="notice warn" role="status">
+            Your sign-in has ended. Sign in again, and you are back at this page.
+          </p>
+        )}
         <Field label="API key" hint="The first start writes it to api-key in the data directory.">
           <input
             className="input mono"

@@ -1,32 +1,25 @@
 import type { Agent, AgentParams } from '@resonantgenesis/sdk';
-import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
 import { Pencil, Plus, Trash2 } from 'lucide-react';
 import { useState } from 'react';
-import { client } from '../api.ts';
+import { calls, queries } from '../api.ts';
 import { may } from '../credential/credential.ts';
-import {
-  Confirm,
-  Dialog,
-  Empty,
-  Field,
-  ListState,
-  Page,
-  ShownOnce,
-  say,
-  sayWhy,
-  Table,
-} from '../ui/parts.tsx';
+import { ChoiceField, Form, TextField } from '../ui/form.tsx';
+import { List, useListing } from '../ui/list.tsx';
+import { Confirm, Empty, Page, ShownOnce, say } from '../ui/parts.tsx';
 
-const ENGINES = ['llm', 'http', 'worker', 'guide'];
+const ENGINES = {
+  llm: 'llm: a model and its tools',
+  http: 'http: an endpoint of yours',
+  worker: 'worker: a process of yours, which connects',
+  guide: 'guide: the built-in example',
+};
 
 /** The agents of the organization and of the configuration. */
 export function Agents() {
-  const queries = useQueryClient();
-  const list = useQuery({
-    queryKey: ['agents'],
-    queryFn: async () => [...(await client.agents.list({ limit: 100 })).data],
-  });
+  const listing = useListing(['agents', 'list'], (cursor) =>
+    calls.agents.list({ limit: 50, cursor }),
+  );
   const [editing, setEditing] = useState<Agent | 'new' | null>(null);
   const [deleting, setDeleting] = useState<Agent | null>(null);
   const changed = () => queries.invalidateQueries({ queryKey: ['agents'] });
@@ -43,62 +36,58 @@ export function Agents() {
         )
       }
     >
-      {(list.data ?? []).length === 0 ? (
-        <ListState query={list} empty={<Empty title="No agents yet" />} />
-      ) : (
-        <Table label="Agents">
-          <thead>
-            <tr>
-              <th>Name</th>
-              <th>Id</th>
-              <th>Engine</th>
-              <th>Model</th>
-              <th>From</th>
-              <th>
-                <span className="visually-hidden">Actions</span>
-              </th>
-            </tr>
-          </thead>
-          <tbody>
-            {list.data?.map((agent) => (
-              <tr key={agent.id}>
-                <td>
-                  <Link to="/play" search={{ agent: agent.id }}>
-                    {agent.name}
-                  </Link>
-                  {agent.description && <div className="small muted">{agent.description}</div>}
-                </td>
-                <td className="mono">{agent.id}</td>
-                <td>
-                  <span className="badge">{agent.engine}</span>
-                </td>
-                <td className="muted">{agent.model ?? '–'}</td>
-                <td className="muted">{agent.source}</td>
-                <td className="actions">
-                  {mayWrite && agent.source === 'api' && agent.engine !== 'team' && (
-                    <>
-                      <button
-                        className="button quiet icon"
-                        type="button"
-                        onClick={() => setEditing(agent)}
-                      >
-                        <Pencil aria-label={`Edit ${agent.name}`} />
-                      </button>
-                      <button
-                        className="button quiet icon"
-                        type="button"
-                        onClick={() => setDeleting(agent)}
-                      >
-                        <Trash2 aria-label={`Delete ${agent.name}`} />
-                      </button>
-                    </>
-                  )}
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </Table>
-      )}
+      <List
+        label="Agents"
+        listing={listing}
+        idOf={(agent) => agent.id}
+        empty={
+          <Empty title="No agents yet">An agent answers goals, with a model or as your code.</Empty>
+        }
+        columns={[
+          {
+            name: 'Name',
+            cell: (agent) => (
+              <>
+                <Link to="/play" search={{ agent: agent.id }}>
+                  {agent.name}
+                </Link>
+                {agent.description && <div className="small muted">{agent.description}</div>}
+              </>
+            ),
+          },
+          { name: 'Id', className: 'mono', cell: (agent) => agent.id },
+          { name: 'Engine', cell: (agent) => <span className="badge">{agent.engine}</span> },
+          { name: 'Model', className: 'muted', cell: (agent) => agent.model ?? '–' },
+          {
+            name: 'From',
+            className: 'muted',
+            cell: (agent) => (agent.source === 'api' ? 'the API' : 'the configuration'),
+          },
+        ]}
+        actions={
+          mayWrite &&
+          ((agent) =>
+            agent.source === 'api' &&
+            agent.engine !== 'team' && (
+              <>
+                <button
+                  className="button quiet icon"
+                  type="button"
+                  onClick={() => setEditing(agent)}
+                >
+                  <Pencil aria-label={`Edit ${agent.name}`} />
+                </button>
+                <button
+                  className="button quiet icon"
+                  type="button"
+                  onClick={() => setDeleting(agent)}
+                >
+                  <Trash2 aria-label={`Delete ${agent.name}`} />
+                </button>
+              </>
+            ))
+        }
+      />
       {editing !== null && (
         <AgentForm
           agent={editing === 'new' ? null : editing}
@@ -114,9 +103,7 @@ export function Agents() {
         title={`Delete ${deleting?.name}?`}
         description="Its sessions and their logs stay. New turns of it are refused."
         action="Delete"
-        onConfirm={() => {
-          if (deleting !== null) client.agents.delete(deleting.id).then(changed, sayWhy);
-        }}
+        onConfirm={() => deleting && calls.agents.delete(deleting.id).then(changed)}
       />
     </Page>
   );
@@ -147,8 +134,8 @@ function AgentForm(props: { agent: Agent | null; onClose: () => void }) {
     };
     const saved =
       agent === null
-        ? await client.agents.create({ ...params, name: form.name, engine, ...(id && { id }) })
-        : await client.agents.update(agent.id, params);
+        ? await calls.agents.create({ ...params, name: form.name, engine, ...(id && { id }) })
+        : await calls.agents.update(agent.id, params);
     say(`${saved.name} is saved`);
     if (saved.secret) setSecret(saved.secret);
     else props.onClose();
@@ -165,81 +152,73 @@ function AgentForm(props: { agent: Agent | null; onClose: () => void }) {
     );
   }
   return (
-    <Dialog open onOpenChange={props.onClose} title={agent ? `Edit ${agent.name}` : 'New agent'}>
-      <form
-        className="stack"
-        onSubmit={(event) => {
-          event.preventDefault();
-          save().catch(sayWhy);
-        }}
-      >
-        <Field label="Name">
-          <input
-            className="input"
-            required
-            value={form.name}
-            onChange={(event) => set({ name: event.target.value })}
+    <Form
+      title={agent ? `Edit ${agent.name}` : 'New agent'}
+      action="Save"
+      onSave={save}
+      onClose={props.onClose}
+    >
+      <TextField
+        label="Name"
+        name="name"
+        required
+        value={form.name}
+        onChange={(name) => set({ name })}
+      />
+      {agent === null && (
+        <>
+          <TextField
+            label="Id"
+            name="id"
+            hint="Left out, the server makes one"
+            isCode
+            value={id}
+            onChange={setId}
           />
-        </Field>
-        {agent === null && (
-          <>
-            <Field label="Id" hint="Left out, the server makes one">
-              <input
-                className="input mono"
-                value={id}
-                onChange={(event) => setId(event.target.value)}
-              />
-            </Field>
-            <Field label="Engine">
-              <select
-                className="input"
-                value={engine}
-                onChange={(event) => setEngine(event.target.value)}
-              >
-                {ENGINES.map((one) => (
-                  <option key={one}>{one}</option>
-                ))}
-              </select>
-            </Field>
-          </>
-        )}
-        {engine === 'http' && (
-          <Field label="URL" hint="The server posts turns to it, signed">
-            <input
-              className="input mono"
-              required
-              type="url"
-              value={form.url}
-              onChange={(event) => set({ url: event.target.value })}
-            />
-          </Field>
-        )}
-        <Field label="Instructions">
-          <textarea
-            className="input"
-            value={form.instructions}
-            onChange={(event) => set({ instructions: event.target.value })}
+          <ChoiceField
+            label="Engine"
+            name="engine"
+            options={ENGINES}
+            value={engine}
+            onChange={setEngine}
           />
-        </Field>
-        <Field label="Model">
-          <input
-            className="input mono"
-            placeholder="openai:gpt-5-mini"
-            value={form.model}
-            onChange={(event) => set({ model: event.target.value })}
-          />
-        </Field>
-        <Field label="Tools" hint="Names, with spaces between; empty: all that work">
-          <input
-            className="input mono"
-            value={form.tools}
-            onChange={(event) => set({ tools: event.target.value })}
-          />
-        </Field>
-        <button className="button primary" type="submit">
-          Save
-        </button>
-      </form>
-    </Dialog>
+        </>
+      )}
+      {engine === 'http' && (
+        <TextField
+          label="URL"
+          name="url"
+          hint="The server posts turns to it, signed"
+          required
+          type="url"
+          isCode
+          value={form.url}
+          onChange={(url) => set({ url })}
+        />
+      )}
+      <TextField
+        label="Instructions"
+        name="instructions"
+        lines
+        value={form.instructions}
+        onChange={(instructions) => set({ instructions })}
+      />
+      <TextField
+        label="Model"
+        name="model"
+        isCode
+        placeholder="openai:gpt-5-mini"
+        value={form.model}
+        onChange={(model) => set({ model })}
+      />
+      <TextField
+        label="Tools"
+        name="tools"
+        hint="Names, with spaces between; empty: all that work"
+        isCode
+        value={form.tools}
+        onChange={(tools) => set({ tools })}
+      />
+    </Form>
   );
 }

@@ -4,7 +4,8 @@ import { Pause, Play, Send } from 'lucide-react';
 import { useState } from 'react';
 import { call } from '../api.ts';
 import { may } from '../credential/credential.ts';
-import { Ago, Dialog, Empty, Field, Json, Page, say, sayWhy, Table } from '../ui/parts.tsx';
+import { Form, TextField } from '../ui/form.tsx';
+import { Ago, Dialog, Empty, Json, Page, say, Table } from '../ui/parts.tsx';
 
 const SHOWN = 500;
 /** Milliseconds before now from which on events are shown at first. */
@@ -101,7 +102,7 @@ export function Events() {
             <tbody>
               {[...events].reverse().map((event) => (
                 <tr key={event.id}>
-                  <td>
+                  <td data-label="Type">
                     <button
                       className="button quiet mono"
                       type="button"
@@ -110,10 +111,10 @@ export function Events() {
                       {event.type}
                     </button>
                   </td>
-                  <td className="mono muted" style={{ maxWidth: 520, overflow: 'hidden' }}>
+                  <td className="mono muted excerpt" data-label="Data">
                     {JSON.stringify(event.data).slice(0, 160)}
                   </td>
-                  <td className="muted">
+                  <td className="muted" data-label="When">
                     <Ago time={event.createdAt} />
                   </td>
                 </tr>
@@ -130,51 +131,37 @@ export function Events() {
       >
         <Json value={open} />
       </Dialog>
-      <Publish open={publishing} onOpenChange={setPublishing} />
+      {publishing && <Publish onClose={() => setPublishing(false)} />}
     </Page>
   );
 }
 
-function Publish(props: { open: boolean; onOpenChange: (open: boolean) => void }) {
+function Publish(props: { onClose: () => void }) {
   const [type, setType] = useState('app.test');
   const [data, setData] = useState('{"hello": "world"}');
   async function publish() {
     await call('POST', '/v1/events', { type, data: JSON.parse(data) });
-    props.onOpenChange(false);
+    props.onClose();
     say('Published');
   }
   return (
-    <Dialog
-      {...props}
+    <Form
       title="Publish an event"
       description="Types of your own begin with app., team., billing. or system."
+      action="Publish"
+      onSave={publish}
+      onClose={props.onClose}
     >
-      <form
-        className="stack"
-        onSubmit={(event) => {
-          event.preventDefault();
-          publish().catch(sayWhy);
-        }}
-      >
-        <Field label="Type">
-          <input
-            className="input mono"
-            required
-            value={type}
-            onChange={(event) => setType(event.target.value)}
-          />
-        </Field>
-        <Field label="Data" hint="JSON">
-          <textarea
-            className="input mono"
-            value={data}
-            onChange={(event) => setData(event.target.value)}
-          />
-        </Field>
-        <button className="button primary" type="submit">
-          Publish
-        </button>
-      </form>
-    </Dialog>
+      <TextField label="Type" name="type" required isCode value={type} onChange={setType} />
+      <TextField
+        label="Data"
+        name="data"
+        hint="JSON"
+        lines
+        isCode
+        value={data}
+        onChange={setData}
+      />
+    </Form>
   );
 }

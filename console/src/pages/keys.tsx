@@ -1,21 +1,10 @@
-import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { Plus } from 'lucide-react';
 import { useState } from 'react';
-import type { Listed } from '../api.ts';
-import { call } from '../api.ts';
+import { call, listed, queries } from '../api.ts';
 import { credential, may } from '../credential/credential.ts';
-import {
-  Ago,
-  Confirm,
-  Dialog,
-  Empty,
-  Field,
-  ListState,
-  Page,
-  ShownOnce,
-  sayWhy,
-  Table,
-} from '../ui/parts.tsx';
+import { ChoiceField, Form, TextField } from '../ui/form.tsx';
+import { List, useListing } from '../ui/list.tsx';
+import { Ago, Confirm, Empty, Page, ShownOnce } from '../ui/parts.tsx';
 
 interface Key {
   readonly id: string;
@@ -38,20 +27,17 @@ const NOUNS = [
   'tokens',
 ];
 const SCOPES = [...NOUNS.flatMap((noun) => [`${noun}:read`, `${noun}:write`]), 'agents:serve'];
-const LIVES: readonly [string, number][] = [
-  ['never', 0],
-  ['in a day', 86_400],
-  ['in 30 days', 30 * 86_400],
-  ['in a year', 365 * 86_400],
-];
+/** Seconds that a key lives, in words. */
+const LIVES = {
+  '': 'never',
+  86400: 'in a day',
+  2592000: 'in 30 days',
+  31536000: 'in a year',
+};
 
 /** The organization's API keys. A key is shown once, when it is made. */
 export function Keys() {
-  const queries = useQueryClient();
-  const list = useQuery({
-    queryKey: ['keys'],
-    queryFn: async () => (await call<Listed<Key>>('GET', '/v1/keys?limit=100')).data,
-  });
+  const listing = useListing(['keys'], (cursor) => listed<Key>('/v1/keys', cursor));
   const [making, setMaking] = useState(false);
   const [revoking, setRevoking] = useState<Key | null>(null);
   const changed = () => queries.invalidateQueries({ queryKey: ['keys'] });
@@ -67,59 +53,39 @@ export function Keys() {
         )
       }
     >
-      {(list.data ?? []).length === 0 ? (
-        <ListState query={list} empty={<Empty title="No keys yet" />} />
-      ) : (
-        <Table label="Keys">
-          <thead>
-            <tr>
-              <th>Name</th>
-              <th>Scopes</th>
-              <th>Made</th>
-              <th>State</th>
-              <th>
-                <span className="visually-hidden">Actions</span>
-              </th>
-            </tr>
-          </thead>
-          <tbody>
-            {list.data?.map((key) => (
-              <tr key={key.id}>
-                <td>
-                  {key.name}
-                  <div className="small muted mono">{key.id}</div>
-                </td>
-                <td className="mono small">{key.scopes.join(' ')}</td>
-                <td className="muted">
-                  <Ago time={key.created_at} />
-                </td>
-                <td>
-                  {key.revoked_at ? (
-                    <span className="badge bad">revoked</span>
-                  ) : key.expires_at ? (
-                    <span className="badge warn">
-                      ends <Ago time={key.expires_at} />
-                    </span>
-                  ) : (
-                    <span className="badge good">valid</span>
-                  )}
-                </td>
-                <td className="actions">
-                  {may('keys:write') && !key.revoked_at && (
-                    <button
-                      className="button quiet danger"
-                      type="button"
-                      onClick={() => setRevoking(key)}
-                    >
-                      Revoke
-                    </button>
-                  )}
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </Table>
-      )}
+      <List
+        label="Keys"
+        listing={listing}
+        idOf={(key) => key.id}
+        empty={<Empty title="No keys yet">A program signs in with a key.</Empty>}
+        columns={[
+          {
+            name: 'Name',
+            cell: (key) => (
+              <>
+                {key.name}
+                <div className="small muted mono">{key.id}</div>
+              </>
+            ),
+          },
+          { name: 'Scopes', className: 'mono small', cell: (key) => key.scopes.join(' ') },
+          { name: 'Made', className: 'muted', cell: (key) => <Ago time={key.created_at} /> },
+          { name: 'State', cell: (key) => <KeyState of={key} /> },
+        ]}
+        actions={
+          may('keys:write') &&
+          ((key) =>
+            !key.revoked_at && (
+              <button
+                className="button quiet danger"
+                type="button"
+                onClick={() => setRevoking(key)}
+              >
+                Revoke
+              </button>
+            ))
+        }
+      />
       {making && (
         <NewKey
           onClose={() => {
@@ -134,11 +100,22 @@ export function Keys() {
         title={`Revoke ${revoking?.name}?`}
         description="Whoever uses it is refused within two seconds, and so are its client tokens. This cannot be undone."
         action="Revoke"
-        onConfirm={() => {
-          if (revoking !== null) call('DELETE', `/v1/keys/${revoking.id}`).then(changed, sayWhy);
-        }}
+        onConfirm={() => revoking && call('DELETE', `/v1/keys/${revoking.id}`).then(changed)}
       />
     </Page>
+  );
+}
+
+function KeyState(props: { of: Key }) {
+  const { revoked_at, expires_at } = props.of;
+  if (revoked_at) return <span className="badge bad">revoked</span>;
+  if (!expires_at) return <span className="badge good">valid</span>;
+  const has = Date.parse(expires_at) > Date.now() ? 'ends' : 'ended';
+  return (
+    <span className={`badge ${has === 'ends' ? 'warn' : ''}`}>
+      {has}&nbsp;
+      <Ago time={expires_at} />
+    </span>
   );
 }
 
@@ -147,14 +124,14 @@ function NewKey(props: { onClose: () => void }) {
   const offered = own.includes('*') ? ['*', ...SCOPES] : SCOPES.filter(may);
   const [name, setName] = useState('');
   const [scopes, setScopes] = useState<readonly string[]>(['sessions:write', 'agents:read']);
-  const [life, setLife] = useState(0);
+  const [life, setLife] = useState('');
   const [made, setMade] = useState<string | null>(null);
 
   async function make() {
     const answer = await call<{ key: string }>('POST', '/v1/keys', {
       name,
       scopes,
-      ...(life > 0 && { expires_in: life }),
+      ...(life && { expires_in: Number(life) }),
     });
     setMade(answer.key);
   }
@@ -170,60 +147,36 @@ function NewKey(props: { onClose: () => void }) {
     );
   }
   return (
-    <Dialog open onOpenChange={props.onClose} title="New key">
-      <form
-        className="stack"
-        onSubmit={(event) => {
-          event.preventDefault();
-          make().catch(sayWhy);
-        }}
-      >
-        <Field label="Name">
-          <input
-            className="input"
-            required
-            value={name}
-            onChange={(event) => setName(event.target.value)}
-          />
-        </Field>
-        <fieldset className="panel padded">
-          <legend className="small">Scopes</legend>
-          <div style={{ columns: '3 140px' }}>
-            {offered.map((scope) => (
-              <label key={scope} className="row small mono" style={{ breakInside: 'avoid' }}>
-                <input
-                  type="checkbox"
-                  checked={scopes.includes(scope)}
-                  onChange={() =>
-                    setScopes(
-                      scopes.includes(scope)
-                        ? scopes.filter((one) => one !== scope)
-                        : [...scopes, scope],
-                    )
-                  }
-                />
-                {scope}
-              </label>
-            ))}
-          </div>
-        </fieldset>
-        <Field label="Ends">
-          <select
-            className="input"
-            value={life}
-            onChange={(event) => setLife(Number(event.target.value))}
-          >
-            {LIVES.map(([word, seconds]) => (
-              <option key={seconds} value={seconds}>
-                {word}
-              </option>
-            ))}
-          </select>
-        </Field>
-        <button className="button primary" type="submit" disabled={scopes.length === 0}>
-          Make the key
-        </button>
-      </form>
-    </Dialog>
+    <Form
+      title="New key"
+      action="Make the key"
+      isIncomplete={scopes.length === 0}
+      onSave={make}
+      onClose={props.onClose}
+    >
+      <TextField label="Name" name="name" required value={name} onChange={setName} />
+      <fieldset className="panel padded">
+        <legend className="small">Scopes</legend>
+        <div className="scopes">
+          {offered.map((scope) => (
+            <label key={scope} className="row small mono">
+              <input
+                type="checkbox"
+                checked={scopes.includes(scope)}
+                onChange={() =>
+                  setScopes(
+                    scopes.includes(scope)
+                      ? scopes.filter((one) => one !== scope)
+                      : [...scopes, scope],
+                  )
+                }
+              />
+              {scope}
+            </label>
+          ))}
+        </div>
+      </fieldset>
+      <ChoiceField label="Ends" name="expires_in" options={LIVES} value={life} onChange={setLife} />
+    </Form>
   );
 }

@@ -1,10 +1,10 @@
 import type { SessionStatus } from '@resonantgenesis/sdk';
-import { useInfiniteQuery } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
 import { useState } from 'react';
-import { client } from '../api.ts';
+import { calls } from '../api.ts';
 import { useFollow } from '../follow.ts';
-import { Ago, Empty, ListState, Page, Status, Table } from '../ui/parts.tsx';
+import { List, useListing } from '../ui/list.tsx';
+import { Ago, Empty, Page, Status } from '../ui/parts.tsx';
 
 const STATUSES = ['queued', 'running', 'waiting', 'completed', 'failed', 'cancelled', 'timeout'];
 
@@ -12,20 +12,15 @@ const STATUSES = ['queued', 'running', 'waiting', 'completed', 'failed', 'cancel
 export function Sessions() {
   const [status, setStatus] = useState('');
   const [agentId, setAgentId] = useState('');
-  const list = useInfiniteQuery({
-    queryKey: ['sessions', status, agentId],
-    queryFn: ({ pageParam }) =>
-      client.sessions.list({
-        limit: 50,
-        cursor: pageParam,
-        ...(status && { status: status as SessionStatus }),
-        ...(agentId && { agentId }),
-      }),
-    initialPageParam: undefined as string | undefined,
-    getNextPageParam: (page) => page.nextCursor ?? undefined,
-  });
+  const listing = useListing(['sessions', status, agentId], (cursor) =>
+    calls.sessions.list({
+      limit: 50,
+      cursor,
+      ...(status && { status: status as SessionStatus }),
+      ...(agentId && { agentId }),
+    }),
+  );
   useFollow('session.*', 'sessions');
-  const rows = list.data?.pages.flatMap((page) => [...page.data]) ?? [];
 
   return (
     <Page
@@ -55,63 +50,39 @@ export function Sessions() {
         </>
       }
     >
-      {rows.length === 0 ? (
-        <ListState
-          query={list}
-          empty={
-            <Empty title="No sessions here">
-              <Link to="/play">Ask an agent</Link>, or choose another status.
-            </Empty>
-          }
-        />
-      ) : (
-        <Table label="Sessions">
-          <thead>
-            <tr>
-              <th>Session</th>
-              <th>Agent</th>
-              <th>Status</th>
-              <th>Turns</th>
-              <th>Subject</th>
-              <th>Changed</th>
-            </tr>
-          </thead>
-          <tbody>
-            {rows.map((session) => (
-              <tr key={session.sessionId}>
-                <td>
-                  <Link
-                    to="/sessions/$sessionId"
-                    params={{ sessionId: session.sessionId }}
-                    className="mono"
-                  >
-                    {session.sessionId}
-                  </Link>
-                </td>
-                <td>{session.agentId}</td>
-                <td>
-                  <Status status={session.status} />
-                </td>
-                <td>{session.turns}</td>
-                <td className="muted">{session.subject ?? '–'}</td>
-                <td className="muted">
-                  <Ago time={session.updatedAt} />
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </Table>
-      )}
-      {list.hasNextPage && (
-        <button
-          className="button"
-          type="button"
-          disabled={list.isFetchingNextPage}
-          onClick={() => void list.fetchNextPage()}
-        >
-          {list.isFetchingNextPage ? 'Loading …' : 'Older sessions'}
-        </button>
-      )}
+      <List
+        label="Sessions"
+        listing={listing}
+        idOf={(session) => session.sessionId}
+        empty={
+          <Empty title="No sessions here">
+            <Link to="/play">Ask an agent</Link>, or choose another status.
+          </Empty>
+        }
+        columns={[
+          {
+            name: 'Session',
+            cell: (session) => (
+              <Link
+                to="/sessions/$sessionId"
+                params={{ sessionId: session.sessionId }}
+                className="mono"
+              >
+                {session.sessionId}
+              </Link>
+            ),
+          },
+          { name: 'Agent', cell: (session) => session.agentId },
+          { name: 'Status', cell: (session) => <Status status={session.status} /> },
+          { name: 'Turns', cell: (session) => session.turns },
+          { name: 'Subject', className: 'muted', cell: (session) => session.subject ?? '–' },
+          {
+            name: 'Changed',
+            className: 'muted',
+            cell: (session) => <Ago time={session.updatedAt} />,
+          },
+        ]}
+      />
     </Page>
   );
 }

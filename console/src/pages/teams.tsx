@@ -1,35 +1,23 @@
 import type { Team, TeamMember } from '@resonantgenesis/sdk';
-import { useQuery, useQueryClient } from '@tanstack/react-query';
+import { useQuery } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
 import { ArrowUp, Pencil, Plus, Trash2, X } from 'lucide-react';
 import { useState } from 'react';
-import { client } from '../api.ts';
+import { calls, queries } from '../api.ts';
 import { may } from '../credential/credential.ts';
-import {
-  Confirm,
-  Dialog,
-  Empty,
-  Field,
-  ListState,
-  Page,
-  say,
-  sayWhy,
-  Table,
-} from '../ui/parts.tsx';
+import { ChoiceField, Form, TextField } from '../ui/form.tsx';
+import { List, useListing } from '../ui/list.tsx';
+import { Confirm, Empty, Page, say } from '../ui/parts.tsx';
 
 const STRATEGIES: Readonly<Record<Team['strategy'], string>> = {
-  sequential: 'one after the other',
-  parallel: 'all at once',
-  hierarchical: 'as the lead says',
+  sequential: 'sequential: one after the other',
+  parallel: 'parallel: all at once',
+  hierarchical: 'hierarchical: as the lead says',
 };
 
 /** Agents that do a turn together. */
 export function Teams() {
-  const queries = useQueryClient();
-  const list = useQuery({
-    queryKey: ['teams'],
-    queryFn: async () => [...(await client.teams.list({ limit: 100 })).data],
-  });
+  const listing = useListing(['teams'], (cursor) => calls.teams.list({ limit: 50, cursor }));
   const [editing, setEditing] = useState<Team | 'new' | null>(null);
   const [deleting, setDeleting] = useState<Team | null>(null);
   // A team is an agent as well.
@@ -51,74 +39,55 @@ export function Teams() {
         )
       }
     >
-      {(list.data ?? []).length === 0 ? (
-        <ListState
-          query={list}
-          empty={
-            <Empty title="No teams yet">
-              A team is asked as an agent is. Its members do the turn together.
-            </Empty>
-          }
-        />
-      ) : (
-        <Table label="Teams">
-          <thead>
-            <tr>
-              <th>Name</th>
-              <th>Strategy</th>
-              <th>Members</th>
-              <th>
-                <span className="visually-hidden">Actions</span>
-              </th>
-            </tr>
-          </thead>
-          <tbody>
-            {list.data?.map((team) => (
-              <tr key={team.id}>
-                <td>
-                  <Link to="/play" search={{ agent: team.id }}>
-                    {team.name}
-                  </Link>
-                  <div className="small muted mono">{team.id}</div>
-                  {team.description && <div className="small muted">{team.description}</div>}
-                </td>
-                <td>
-                  <span className="badge">{team.strategy}</span>
-                </td>
-                <td>
-                  {team.members.map((member) => (
-                    <div key={member.agent_id}>
-                      <span className="mono">{member.agent_id}</span>{' '}
-                      <span className="small muted">{member.role}</span>{' '}
-                      {team.lead === member.agent_id && <span className="badge live">lead</span>}
-                    </div>
-                  ))}
-                </td>
-                <td className="actions">
-                  {mayWrite && (
-                    <>
-                      <button
-                        className="button quiet icon"
-                        type="button"
-                        onClick={() => setEditing(team)}
-                      >
-                        <Pencil aria-label={`Edit ${team.name}`} />
-                      </button>
-                      <button
-                        className="button quiet icon"
-                        type="button"
-                        onClick={() => setDeleting(team)}
-                      >
-                        <Trash2 aria-label={`Delete ${team.name}`} />
-                      </button>
-                    </>
-                  )}
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </Table>
-      )}
+      <List
+        label="Teams"
+        listing={listing}
+        idOf={(team) => team.id}
+        empty={
+          <Empty title="No teams yet">
+            A team is asked as an agent is. Its members do the turn together.
+          </Empty>
+        }
+        columns={[
+          {
+            name: 'Name',
+            cell: (team) => (
+              <>
+                <Link to="/play" search={{ agent: team.id }}>
+                  {team.name}
+                </Link>
+                <div className="small muted mono">{team.id}</div>
+                {team.description && <div className="small muted">{team.description}</div>}
+              </>
+            ),
+          },
+          { name: 'Strategy', cell: (team) => <span className="badge">{team.strategy}</span> },
+          {
+            name: 'Members',
+            cell: (team) =>
+              team.members.map((member) => (
+                <div key={member.agent_id}>
+                  <span className="mono">{member.agent_id}</span>{' '}
+                  <span className="small muted">{member.role}</span>{' '}
+                  {team.lead === member.agent_id && <span className="badge live">lead</span>}
+                </div>
+              )),
+          },
+        ]}
+        actions={
+          mayWrite &&
+          ((team) => (
+            <>
+              <button className="button quiet icon" type="button" onClick={() => setEditing(team)}>
+                <Pencil aria-label={`Edit ${team.name}`} />
+              </button>
+              <button className="button quiet icon" type="button" onClick={() => setDeleting(team)}>
+                <Trash2 aria-label={`Delete ${team.name}`} />
+              </button>
+            </>
+          ))
+        }
+      />
       {editing !== null && (
         <TeamForm
           team={editing === 'new' ? null : editing}
@@ -134,9 +103,7 @@ export function Teams() {
         title={`Delete ${deleting?.name}?`}
         description="Its members and its sessions stay. New turns of it are refused."
         action="Delete"
-        onConfirm={() => {
-          if (deleting !== null) client.teams.delete(deleting.id).then(changed, sayWhy);
-        }}
+        onConfirm={() => deleting && calls.teams.delete(deleting.id).then(changed)}
       />
     </Page>
   );
@@ -168,89 +135,72 @@ function TeamForm(props: { team: Team | null; onClose: () => void }) {
     };
     const saved =
       team === null
-        ? await client.teams.create({ ...params, ...(id && { id }) })
-        : await client.teams.update(team.id, params);
+        ? await calls.teams.create({ ...params, ...(id && { id }) })
+        : await calls.teams.update(team.id, params);
     say(`${saved.name} is saved`);
     props.onClose();
   }
 
   return (
-    <Dialog open onOpenChange={props.onClose} title={team ? `Edit ${team.name}` : 'New team'}>
-      <form
-        className="stack"
-        onSubmit={(event) => {
-          event.preventDefault();
-          save().catch(sayWhy);
-        }}
-      >
-        <Field label="Name">
-          <input
-            className="input"
-            required
-            value={form.name}
-            onChange={(event) => set({ name: event.target.value })}
-          />
-        </Field>
-        {team === null && (
-          <Field label="Id" hint="Left out, the server makes one">
-            <input
-              className="input mono"
-              value={id}
-              onChange={(event) => setId(event.target.value)}
-            />
-          </Field>
-        )}
-        <Field label="Description">
-          <input
-            className="input"
-            value={form.description}
-            onChange={(event) => set({ description: event.target.value })}
-          />
-        </Field>
-        <Field label="Strategy">
-          <select
-            className="input"
-            value={form.strategy}
-            onChange={(event) => set({ strategy: event.target.value as Team['strategy'] })}
-          >
-            {Object.entries(STRATEGIES).map(([strategy, words]) => (
-              <option key={strategy} value={strategy}>
-                {strategy}: {words}
-              </option>
-            ))}
-          </select>
-        </Field>
-        <Members members={members} onChange={setMembers} />
-        {isLed && (
-          <Field label="Lead">
-            <select
-              className="input"
-              required
-              value={leads.includes(form.lead) ? form.lead : ''}
-              onChange={(event) => set({ lead: event.target.value })}
-            >
-              <option value="">Choose a member</option>
-              {leads.map((lead) => (
-                <option key={lead}>{lead}</option>
-              ))}
-            </select>
-          </Field>
-        )}
-        <Field label="When a member fails">
-          <select
-            className="input"
-            value={form.onFailure}
-            onChange={(event) => set({ onFailure: event.target.value as Team['onFailure'] })}
-          >
-            <option value="fail">the turn fails</option>
-            <option value="continue">the others go on</option>
-          </select>
-        </Field>
-        <button className="button primary" type="submit" disabled={members.length === 0}>
-          Save
-        </button>
-      </form>
-    </Dialog>
+    <Form
+      title={team ? `Edit ${team.name}` : 'New team'}
+      action="Save"
+      isIncomplete={members.length === 0}
+      onSave={save}
+      onClose={props.onClose}
+    >
+      <TextField
+        label="Name"
+        name="name"
+        required
+        value={form.name}
+        onChange={(name) => set({ name })}
+      />
+      {team === null && (
+        <TextField
+          label="Id"
+          name="id"
+          hint="Left out, the server makes one"
+          isCode
+          value={id}
+          onChange={setId}
+        />
+      )}
+      <TextField
+        label="Description"
+        name="description"
+        value={form.description}
+        onChange={(description) => set({ description })}
+      />
+      <ChoiceField
+        label="Strategy"
+        name="strategy"
+        options={STRATEGIES}
+        value={form.strategy}
+        onChange={(strategy) => set({ strategy: strategy as Team['strategy'] })}
+      />
+      <Members members={members} onChange={setMembers} />
+      {isLed && (
+        <ChoiceField
+          label="Lead"
+          name="lead"
+          required
+          options={{
+            '': 'Choose a member',
+            ...Object.fromEntries(leads.map((lead) => [lead, lead])),
+          }}
+          value={leads.includes(form.lead) ? form.lead : ''}
+          onChange={(lead) => set({ lead })}
+        />
+      )}
+      <ChoiceField
+        label="When a member fails"
+        name="on_failure"
+        options={{ fail: 'the turn fails', continue: 'the others go on' }}
+        value={form.onFailure}
+        onChange={(onFailure) => set({ onFailure: onFailure as Team['onFailure'] })}
+      />
+    </Form>
   );
 }
 
@@ -262,7 +212,7 @@ function Members(props: {
   const { members, onChange } = props;
   const agents = useQuery({
     queryKey: ['agents'],
-    queryFn: async () => [...(await client.agents.list({ limit: 100 })).data],
+    queryFn: async () => [...(await calls.agents.list({ limit: 100 })).data],
   });
   const free = (agents.data ?? []).filter(
     (agent) => agent.engine !== 'team' && members.every((member) => member.agent_id !== agent.id),

@@ -1,9 +1,9 @@
 import { useQuery } from '@tanstack/react-query';
-import { useEffect, useRef, useState } from 'react';
-import uPlot from 'uplot';
-import 'uplot/dist/uPlot.min.css';
-import { call } from '../api.ts';
-import { Empty, ListState, number, Page, Table } from '../ui/parts.tsx';
+import { useMemo, useState } from 'react';
+import { call, listed } from '../api.ts';
+import { Chart } from '../ui/chart.tsx';
+import { List, useListing } from '../ui/list.tsx';
+import { Ago, Empty, ListState, number, Page, Stat } from '../ui/parts.tsx';
 
 interface Sums {
   readonly turns: number;
@@ -18,20 +18,33 @@ interface Row extends Sums {
   readonly agent_id?: string;
   readonly key_id?: string;
 }
+interface BudgetState {
+  readonly month: string;
+  readonly monthly_tokens: number;
+  readonly used_tokens: number;
+  readonly resets_at: string;
+}
 interface Usage {
   readonly data: readonly Row[];
   readonly totals: Sums;
-  readonly budget: { monthly_tokens: number; used_tokens: number; resets_at: string } | null;
+  readonly budget: BudgetState | null;
 }
 
-const DAY = 86_400_000;
-const GROUPS = ['day', 'agent', 'key'] as const;
+/** Seconds. */
+const DAY = 86_400;
+const GROUPS = ['agent', 'day', 'key'] as const;
+const TOKENS = [{ name: 'tokens', colour: 'accent' }] as const;
 
-/** What turns have used in the last 30 days. */
+/** What turns have used in the last 30 days, and what is left of the month's budget. */
 export function UsagePage() {
   const [group, setGroup] = useState<(typeof GROUPS)[number]>('agent');
-  const days = useUsage('day');
-  const rows = useUsage(group);
+  const days = useQuery({
+    queryKey: ['usage', 'days'],
+    queryFn: () => call<Usage>('GET', '/v1/usage?group_by=day&limit=100'),
+  });
+  const listing = useListing(['usage', group], (cursor) =>
+    listed<Row>(`/v1/usage?group_by=${group}`, cursor),
+  );
   if (days.data === undefined) {
     return (
       <Page title="Usage">
@@ -46,22 +59,16 @@ export function UsagePage() {
         <Stat name="turns, last 30 days" value={number.format(totals.turns)} />
         <Stat name="tokens in" value={number.format(totals.input_tokens)} />
         <Stat name="tokens out" value={number.format(totals.output_tokens)} />
-        {budget && (
-          <Stat
-            name={`of this month's ${number.format(budget.monthly_tokens)} tokens`}
-            value={`${Math.round((100 * budget.used_tokens) / budget.monthly_tokens)} %`}
-          />
-        )}
       </div>
-      <div className="panel padded">
+      {budget && <Budget state={budget} />}
+      <section className="panel padded stack" aria-label="Tokens by day">
         <h2>Tokens by day</h2>
-        <Chart rows={days.data.data} />
-      </div>
+        <Days rows={days.data.data} />
+      </section>
       <label className="row small">
         By
         <select
-          className="input"
-          style={{ width: 'auto' }}
+          className="input fit"
           value={group}
           onChange={(event) => setGroup(event.target.value as typeof group)}
         >
@@ -70,109 +77,77 @@ export function UsagePage() {
           ))}
         </select>
       </label>
-      {(rows.data?.data ?? []).length === 0 ? (
-        <ListState
-          query={rows}
-          empty={<Empty title="Nothing was used yet">Ask an agent in the playground.</Empty>}
-        />
-      ) : (
-        <Table label="Usage">
-          <thead>
-            <tr>
-              <th>{group}</th>
-              <th>Turns</th>
-              <th>Tokens in</th>
-              <th>Tokens out</th>
-              <th>Steps</th>
-              <th>Seconds</th>
-            </tr>
-          </thead>
-          <tbody>
-            {rows.data?.data.map((row) => {
-              const name = row.day ?? row.agent_id ?? row.key_id ?? '';
-              return (
-                <tr key={name}>
-                  <td className="mono">{name}</td>
-                  <td>{number.format(row.turns)}</td>
-                  <td>{number.format(row.input_tokens)}</td>
-                  <td>{number.format(row.output_tokens)}</td>
-                  <td>{number.format(row.steps)}</td>
-                  <td>{number.format(Math.round(row.duration_ms / 1000))}</td>
-                </tr>
-              );
-            })}
-          </tbody>
-        </Table>
-      )}
+      <List
+        label="Usage"
+        listing={listing}
+        idOf={nameOf}
+        empty={<Empty title="Nothing was used yet">Ask an agent in the playground.</Empty>}
+        columns={[
+          { name: group, className: 'mono', cell: nameOf },
+          { name: 'Turns', cell: (row) => number.format(row.turns) },
+          { name: 'Tokens in', cell: (row) => number.format(row.input_tokens) },
+          { name: 'Tokens out', cell: (row) => number.format(row.output_tokens) },
+          { name: 'Steps', cell: (row) => number.format(row.steps) },
+          {
+            name: 'Seconds',
+            cell: (row) => number.format(Math.round(row.duration_ms / 1000)),
+          },
+        ]}
+      />
     </Page>
   );
 }
 
-function useUsage(group: string) {
-  return useQuery({
-    queryKey: ['usage', group],
-    queryFn: () => call<Usage>('GET', `/v1/usage?group_by=${group}&limit=100`),
-  });
+function nameOf(row: Row): string {
+  return row.day ?? row.agent_id ?? row.key_id ?? '';
 }
 
-function Stat(props: { name: string; value: string }) {
+function Budget(props: { state: BudgetState }) {
+  const { month, monthly_tokens, used_tokens, resets_at } = props.state;
+  const part = used_tokens / monthly_tokens;
+  const look = part >= 1 ? 'bad' : part >= 0.8 ? 'warn' : '';
   return (
-    <div className="panel stat">
-      <b>{props.value}</b>
-      <span className="muted small">{props.name}</span>
-    </div>
+    <section className="panel padded stack" aria-label="Budget">
+      <div className="row spread">
+        <h2>Budget of {month}</h2>
+        <span className="muted small">
+          begins anew <Ago time={resets_at} />
+        </span>
+      </div>
+      <meter
+        className={look}
+        max={monthly_tokens}
+        value={used_tokens}
+        aria-label="Used of the budget"
+      />
+      <div className="row spread small">
+        <span>
+          <b>{number.format(used_tokens)}</b> of {number.format(monthly_tokens)} tokens used (
+          {Math.round(100 * part)} %)
+        </span>
+        {part >= 1 && <span className="badge bad">used up: new turns are refused</span>}
+      </div>
+    </section>
   );
 }
 
-function Chart(props: { rows: readonly Row[] }) {
-  const place = useRef<HTMLDivElement>(null);
-  useEffect(() => {
-    const target = place.current;
-    if (target === null) return;
+function Days(props: { rows: readonly Row[] }) {
+  const [times, values] = useMemo(() => {
     const used = new Map(props.rows.map((row) => [row.day, row.total_tokens]));
-    const today = Math.floor(Date.now() / DAY) * DAY;
+    const today = Math.floor(Date.now() / 1000 / DAY) * DAY;
     const days = Array.from({ length: 30 }, (_, index) => today - (29 - index) * DAY);
-    const style = getComputedStyle(document.documentElement);
-    const colour = (name: string) => style.getPropertyValue(name);
-    const axis = {
-      stroke: colour('--muted'),
-      grid: { stroke: colour('--line'), width: 1 },
-      ticks: { show: false },
-    };
-    const bars = uPlot.paths.bars?.({ size: [0.7, 40] });
-    const chart = new uPlot(
-      {
-        width: target.clientWidth,
-        height: 220,
-        cursor: { y: false },
-        legend: { show: false },
-        scales: { x: { range: (_chart, from, to) => [from - DAY / 2000, to + DAY / 2000] } },
-        axes: [axis, { ...axis, size: 70 }],
-        series: [
-          {},
-          {
-            label: 'tokens',
-            points: { show: false },
-            stroke: colour('--accent'),
-            fill: `${colour('--accent')}55`,
-            ...(bars && { paths: bars }),
-          },
-        ],
-      },
-      [
-        days.map((day) => day / 1000),
-        days.map((day) => used.get(new Date(day).toISOString().slice(0, 10)) ?? 0),
-      ],
-      target,
-    );
-    const resize = new ResizeObserver(() =>
-      chart.setSize({ width: target.clientWidth, height: 220 }),
-    );
-    resize.observe(target);
-    return () => {
-      resize.disconnect();
-      chart.destroy();
-    };
+    const dayOf = (at: number) => new Date(at * 1000).toISOString().slice(0, 10);
+    return [days, [days.map((day) => used.get(dayOf(day)) ?? 0)]];
   }, [props.rows]);
-  return <div ref={place} role="img" aria-label="Tokens by day" />;
+  return (
+    <Chart
+      label="Tokens by day"
+      series={TOKENS}
+      times={times}
+      values={values}
+      format={number.format}
+      height={220}
+      bar={DAY}
+    />
+  );
 }

@@ -1,11 +1,12 @@
 import type { Webhook, WebhookDelivery } from '@resonantgenesis/sdk';
-import { useInfiniteQuery, useQuery, useQueryClient } from '@tanstack/react-query';
+import { useQuery } from '@tanstack/react-query';
 import { getRouteApi, useNavigate } from '@tanstack/react-router';
 import { KeyRound, Pencil, Play, Power, Send, Trash2 } from 'lucide-react';
 import { useState } from 'react';
-import { webhooks } from '../api.ts';
+import { queries, webhooks } from '../api.ts';
 import { may } from '../credential/credential.ts';
 import { useFollow } from '../follow.ts';
+import { List, useListing } from '../ui/list.tsx';
 import {
   Ago,
   Confirm,
@@ -18,7 +19,6 @@ import {
   ShownOnce,
   say,
   sayWhy,
-  Table,
 } from '../ui/parts.tsx';
 import { WebhookForm, WebhookState } from './webhooks.tsx';
 
@@ -68,7 +68,6 @@ export function WebhookPage() {
 
 function Actions(props: { webhook: Webhook }) {
   const { webhook } = props;
-  const queries = useQueryClient();
   const navigate = useNavigate();
   const [editing, setEditing] = useState(false);
   const [asking, setAsking] = useState<'delete' | 'rotate' | null>(null);
@@ -157,7 +156,7 @@ function Actions(props: { webhook: Webhook }) {
         title="Rotate the secret?"
         description="For a day deliveries are signed by the old secret and by the new one."
         action="Rotate"
-        onConfirm={() => rotate().catch(sayWhy)}
+        onConfirm={rotate}
       />
       <Confirm
         open={asking === 'delete'}
@@ -165,7 +164,7 @@ function Actions(props: { webhook: Webhook }) {
         title="Delete this webhook?"
         description="Its deliveries go with it. What has not been delivered is never sent."
         action="Delete"
-        onConfirm={() => remove().catch(sayWhy)}
+        onConfirm={remove}
       />
     </>
   );
@@ -173,21 +172,15 @@ function Actions(props: { webhook: Webhook }) {
 
 function Deliveries(props: { webhook: Webhook }) {
   const { webhook } = props;
-  const queries = useQueryClient();
   const [failed, setFailed] = useState('');
   const [open, setOpen] = useState<WebhookDelivery | null>(null);
-  const list = useInfiniteQuery({
-    queryKey: ['webhooks', webhook.id, 'deliveries', failed],
-    queryFn: ({ pageParam }) =>
-      webhooks.deliveries(webhook.id, {
-        limit: 50,
-        cursor: pageParam,
-        ...(failed && { failed: failed === 'failed' }),
-      }),
-    initialPageParam: undefined as string | undefined,
-    getNextPageParam: (page) => page.nextCursor ?? undefined,
-  });
-  const rows = list.data?.pages.flatMap((page) => [...page.data]) ?? [];
+  const listing = useListing(['webhooks', webhook.id, 'deliveries', failed], (cursor) =>
+    webhooks.deliveries(webhook.id, {
+      limit: 50,
+      cursor,
+      ...(failed && { failed: failed === 'failed' }),
+    }),
+  );
 
   async function resend(eventId: string) {
     await webhooks.resend(webhook.id, { eventId });
@@ -211,83 +204,67 @@ function Deliveries(props: { webhook: Webhook }) {
           <option value="taken">succeeded</option>
         </select>
       </div>
-      {rows.length === 0 ? (
-        <ListState
-          query={list}
-          empty={
-            <Empty title="Nothing was sent yet">Send a test, or wait for the first event.</Empty>
-          }
-        />
-      ) : (
-        <Table label="Deliveries">
-          <thead>
-            <tr>
-              <th>Event</th>
-              <th>Attempt</th>
-              <th>Answer</th>
-              <th>Took</th>
-              <th>When</th>
-              <th>Next try</th>
-              <th>
-                <span className="visually-hidden">Actions</span>
-              </th>
-            </tr>
-          </thead>
-          <tbody>
-            {rows.map((delivery) => (
-              <tr key={delivery.id}>
-                <td>
-                  <button
-                    className="button quiet mono"
-                    type="button"
-                    onClick={() => setOpen(delivery)}
-                  >
-                    {delivery.eventType}
-                  </button>
-                </td>
-                <td>{delivery.attempt}</td>
-                <td>
-                  <span className={`badge ${delivery.error === null ? 'good' : 'bad'}`}>
-                    {delivery.status ?? 'no answer'}
-                  </span>
-                </td>
-                <td className="muted nowrap">{number.format(delivery.durationMs)} ms</td>
-                <td className="muted">
-                  <Ago time={delivery.createdAt} />
-                </td>
-                <td className="muted">
-                  {delivery.nextTryAt !== null && Date.parse(delivery.nextTryAt) > Date.now() ? (
-                    <Ago time={delivery.nextTryAt} />
-                  ) : (
-                    '–'
-                  )}
-                </td>
-                <td className="actions">
-                  {may('webhooks:write') && webhook.enabled && delivery.eventType !== TEST && (
-                    <button
-                      className="button quiet"
-                      type="button"
-                      onClick={() => resend(delivery.eventId).catch(sayWhy)}
-                    >
-                      Resend
-                    </button>
-                  )}
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </Table>
-      )}
-      {list.hasNextPage && (
-        <button
-          className="button"
-          type="button"
-          disabled={list.isFetchingNextPage}
-          onClick={() => void list.fetchNextPage()}
-        >
-          {list.isFetchingNextPage ? 'Loading …' : 'Older deliveries'}
-        </button>
-      )}
+      <List
+        label="Deliveries"
+        listing={listing}
+        idOf={(delivery) => delivery.id}
+        empty={
+          <Empty title="Nothing was sent yet">Send a test, or wait for the first event.</Empty>
+        }
+        columns={[
+          {
+            name: 'Event',
+            cell: (delivery) => (
+              <button className="button quiet mono" type="button" onClick={() => setOpen(delivery)}>
+                {delivery.eventType}
+              </button>
+            ),
+          },
+          { name: 'Attempt', cell: (delivery) => delivery.attempt },
+          {
+            name: 'Answer',
+            cell: (delivery) => (
+              <span className={`badge ${delivery.error === null ? 'good' : 'bad'}`}>
+                {delivery.status ?? 'no answer'}
+              </span>
+            ),
+          },
+          {
+            name: 'Took',
+            className: 'muted nowrap',
+            cell: (delivery) => `${number.format(delivery.durationMs)} ms`,
+          },
+          {
+            name: 'When',
+            className: 'muted',
+            cell: (delivery) => <Ago time={delivery.createdAt} />,
+          },
+          {
+            name: 'Next try',
+            className: 'muted',
+            cell: ({ nextTryAt }) =>
+              nextTryAt !== null && Date.parse(nextTryAt) > Date.now() ? (
+                <Ago time={nextTryAt} />
+              ) : (
+                '–'
+              ),
+          },
+        ]}
+        actions={
+          may('webhooks:write') &&
+          webhook.enabled &&
+          ((delivery) =>
+            delivery.eventType !== TEST && (
+              <button
+                className="button quiet"
+                type="button"
+                onClick={() => resend(delivery.eventId).catch(sayWhy)}
+              >
+                Resend
+              </button>
+            ))
+        }
+      />
       <Dialog
         open={open !== null}
         onOpenChange={() => setOpen(null)}

@@ -1,36 +1,21 @@
 import type { Webhook } from '@resonantgenesis/sdk';
-import { useInfiniteQuery, useQueryClient } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
 import { Plus } from 'lucide-react';
 import { useState } from 'react';
-import { webhooks } from '../api.ts';
+import { queries, webhooks } from '../api.ts';
 import { may } from '../credential/credential.ts';
 import { useFollow } from '../follow.ts';
-import {
-  Ago,
-  Dialog,
-  Empty,
-  Field,
-  ListState,
-  Page,
-  ShownOnce,
-  say,
-  sayWhy,
-  Table,
-} from '../ui/parts.tsx';
+import { ChoiceField, Form, TextField } from '../ui/form.tsx';
+import { List, useListing } from '../ui/list.tsx';
+import { Ago, Empty, Page, ShownOnce, say } from '../ui/parts.tsx';
 
 /** The addresses to which the server sends events. */
 export function Webhooks() {
-  const queries = useQueryClient();
-  const list = useInfiniteQuery({
-    queryKey: ['webhooks', 'list'],
-    queryFn: ({ pageParam }) => webhooks.list({ limit: 50, cursor: pageParam }),
-    initialPageParam: undefined as string | undefined,
-    getNextPageParam: (page) => page.nextCursor ?? undefined,
-  });
+  const listing = useListing(['webhooks', 'list'], (cursor) =>
+    webhooks.list({ limit: 50, cursor }),
+  );
   useFollow('webhook.*', 'webhooks');
   const [making, setMaking] = useState(false);
-  const rows = list.data?.pages.flatMap((page) => [...page.data]) ?? [];
 
   return (
     <Page
@@ -43,60 +28,37 @@ export function Webhooks() {
         )
       }
     >
-      {rows.length === 0 ? (
-        <ListState
-          query={list}
-          empty={
-            <Empty title="No webhooks yet">
-              A webhook is sent events as they happen, signed and in order.
-            </Empty>
-          }
-        />
-      ) : (
-        <Table label="Webhooks">
-          <thead>
-            <tr>
-              <th>Address</th>
-              <th>State</th>
-              <th>Events</th>
-              <th>Made</th>
-            </tr>
-          </thead>
-          <tbody>
-            {rows.map((webhook) => (
-              <tr key={webhook.id}>
-                <td className="address">
-                  <Link
-                    to="/webhooks/$webhookId"
-                    params={{ webhookId: webhook.id }}
-                    className="mono"
-                  >
-                    {webhook.url}
-                  </Link>
-                  {webhook.description && <div className="small muted">{webhook.description}</div>}
-                </td>
-                <td>
-                  <WebhookState webhook={webhook} />
-                </td>
-                <td className="mono small">{webhook.events?.join(' ') ?? 'all'}</td>
-                <td className="muted">
-                  <Ago time={webhook.createdAt} />
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </Table>
-      )}
-      {list.hasNextPage && (
-        <button
-          className="button"
-          type="button"
-          disabled={list.isFetchingNextPage}
-          onClick={() => void list.fetchNextPage()}
-        >
-          {list.isFetchingNextPage ? 'Loading …' : 'Older webhooks'}
-        </button>
-      )}
+      <List
+        label="Webhooks"
+        listing={listing}
+        idOf={(webhook) => webhook.id}
+        empty={
+          <Empty title="No webhooks yet">
+            A webhook is sent events as they happen, signed and in order.
+          </Empty>
+        }
+        columns={[
+          {
+            name: 'Address',
+            className: 'address',
+            cell: (webhook) => (
+              <>
+                <Link to="/webhooks/$webhookId" params={{ webhookId: webhook.id }} className="mono">
+                  {webhook.url}
+                </Link>
+                {webhook.description && <div className="small muted">{webhook.description}</div>}
+              </>
+            ),
+          },
+          { name: 'State', cell: (webhook) => <WebhookState webhook={webhook} /> },
+          {
+            name: 'Events',
+            className: 'mono small',
+            cell: (webhook) => webhook.events?.join(' ') ?? 'all',
+          },
+          { name: 'Made', className: 'muted', cell: (webhook) => <Ago time={webhook.createdAt} /> },
+        ]}
+      />
       {making && (
         <WebhookForm
           webhook={null}
@@ -124,7 +86,7 @@ export function WebhookState(props: { webhook: Webhook }) {
   if (failingSince !== null) {
     return (
       <span className="badge warn">
-        failing{nextTryAt !== null && ', next try'}
+        failing{nextTryAt !== null && ', next try '}
         {nextTryAt !== null && <Ago time={nextTryAt} />}
       </span>
     );
@@ -175,76 +137,60 @@ export function WebhookForm(props: { webhook: Webhook | null; onClose: () => voi
     );
   }
   return (
-    <Dialog
-      open
-      onOpenChange={props.onClose}
+    <Form
       title={webhook === null ? 'New webhook' : 'Edit the webhook'}
+      action={webhook === null ? 'Make the webhook' : 'Save'}
+      onSave={save}
+      onClose={props.onClose}
     >
-      <form
-        className="stack"
-        onSubmit={(event) => {
-          event.preventDefault();
-          save().catch(sayWhy);
-        }}
-      >
-        <Field
-          label="URL"
-          hint="On the public internet, with TLS, unless the server allows its host"
-        >
-          <input
-            className="input mono"
-            required
-            type="url"
-            placeholder="https://hooks.example/events"
-            value={form.url}
-            onChange={(event) => set({ url: event.target.value })}
-          />
-        </Field>
-        <Field label="Events" hint="Types and patterns, with spaces between; empty: all">
-          <input
-            className="input mono"
-            placeholder="session.* app.invoice.*"
-            value={form.events}
-            onChange={(event) => set({ events: event.target.value })}
-          />
-        </Field>
-        <Field label="Description">
-          <input
-            className="input"
-            value={form.description}
-            onChange={(event) => set({ description: event.target.value })}
-          />
-        </Field>
-        <Field label="Format">
-          <select
-            className="input"
-            value={form.format}
-            onChange={(event) => set({ format: event.target.value as Webhook['format'] })}
-          >
-            <option value="event">events as clients get them</option>
-            <option value="cloudevents">CloudEvents</option>
-          </select>
-        </Field>
-        <Field
-          label="Headers"
-          hint={
-            webhook?.headers.length
-              ? `Replace ${webhook.headers.join(', ')}; empty: nothing changes`
-              : 'Sent with each delivery, one a line; values are never shown'
-          }
-        >
-          <textarea
-            className="input mono"
-            placeholder="X-Tenant: 7"
-            value={form.headers}
-            onChange={(event) => set({ headers: event.target.value })}
-          />
-        </Field>
-        <button className="button primary" type="submit">
-          {webhook === null ? 'Make the webhook' : 'Save'}
-        </button>
-      </form>
-    </Dialog>
+      <TextField
+        label="URL"
+        name="url"
+        hint="On the public internet, with TLS, unless the server allows its host"
+        required
+        type="url"
+        isCode
+        placeholder="https://hooks.example/events"
+        value={form.url}
+        onChange={(url) => set({ url })}
+      />
+      <TextField
+        label="Events"
+        name="events"
+        hint="Types and patterns, with spaces between; empty: all"
+        isCode
+        placeholder="session.* app.invoice.*"
+        value={form.events}
+        onChange={(events) => set({ events })}
+      />
+      <TextField
+        label="Description"
+        name="description"
+        value={form.description}
+        onChange={(description) => set({ description })}
+      />
+      <ChoiceField
+        label="Format"
+        name="format"
+        options={{ event: 'events as clients get them', cloudevents: 'CloudEvents' }}
+        value={form.format}
+        onChange={(format) => set({ format: format as Webhook['format'] })}
+      />
+      <TextField
+        label="Headers"
+        name="headers"
+        hint={
+          webhook?.headers.length
+            ? `Replace ${webhook.headers.join(', ')}; empty: nothing changes`
+            : 'Sent with each delivery, one a line; values are never shown'
+        }
+        lines
+        isCode
+        placeholder="X-Tenant: 7"
+        value={form.headers}
+        onChange={(headers) => set({ headers })}
+      />
+    </Form>
   );
 }
 

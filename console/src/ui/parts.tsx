@@ -1,14 +1,34 @@
-/** The small parts that pages are made of. */
-import { CircleAlert, Copy, Inbox, X } from 'lucide-react';
+/** The small parts that pages are made of. Lists are in `list.tsx`, forms in `form.tsx`. */
+import { useReach } from '@resonantgenesis/sdk/react';
+import { CircleAlert, CloudOff, Copy, Inbox, X } from 'lucide-react';
 import type { ReactNode } from 'react';
-import { useEffect, useId, useRef, useSyncExternalStore } from 'react';
+import {
+  createContext,
+  useContext,
+  useEffect,
+  useId,
+  useRef,
+  useState,
+  useSyncExternalStore,
+} from 'react';
+import { isPassing } from '../api.ts';
 
-export function Field(props: { label: string; hint?: string; children: ReactNode }) {
+/** What the server says of each field of the form around, by the API's name of the field. */
+export const Problems = createContext<Readonly<Record<string, string>>>({});
+
+/** A labelled control. `name`: the API's name of the field, whose problem is shown here. */
+export function Field(props: { label: string; name?: string; hint?: string; children: ReactNode }) {
+  const problem = useContext(Problems)[props.name ?? ''];
   return (
     // biome-ignore lint/a11y/noLabelWithoutControl: the control is its child
     <label className="field">
       <span>{props.label}</span>
       {props.children}
+      {problem && (
+        <small className="problem" role="alert">
+          {problem}
+        </small>
+      )}
       {props.hint && <small className="muted">{props.hint}</small>}
     </label>
   );
@@ -46,13 +66,29 @@ export function Table(props: { label: string; children: ReactNode }) {
   );
 }
 
-/** What a list shows while it has no rows: that it loads, why it failed, or that it is empty. */
+/** What is shown in place of what a query brings: that it loads, why it failed, or `empty`. */
 export function ListState(props: {
   query: { isPending: boolean; error: Error | null; refetch: () => unknown };
   empty: ReactNode;
 }) {
-  const { query } = props;
-  if (query.isPending) {
+  const { isPending, error, refetch } = props.query;
+  const problem = useReach();
+  if (isPassing(error) || (isPending && problem !== null)) {
+    return (
+      <div className="empty" role="status">
+        <CloudOff aria-hidden />
+        <h2>The server cannot be reached</h2>
+        <p className="muted">
+          Check the network, and that the server runs. This page tries again by itself every few
+          seconds.
+        </p>
+        <button className="button" type="button" onClick={() => refetch()}>
+          Try now
+        </button>
+      </div>
+    );
+  }
+  if (isPending) {
     return (
       <div className="stack panel padded" role="status" aria-label="Loading">
         <div className="skeleton" />
@@ -61,13 +97,13 @@ export function ListState(props: {
       </div>
     );
   }
-  if (query.error !== null) {
+  if (error !== null) {
     return (
       <div className="empty" role="alert">
         <CircleAlert aria-hidden />
         <h2>This could not be loaded</h2>
-        <p className="muted">{query.error.message}</p>
-        <button className="button" type="button" onClick={() => query.refetch()}>
+        <p className="muted">{error.message}</p>
+        <button className="button" type="button" onClick={() => refetch()}>
           Try again
         </button>
       </div>
@@ -115,15 +151,27 @@ export function Dialog(props: {
   );
 }
 
-/** Asks before something is lost. */
+/** Asks before something is lost, and stays open until that is done. */
 export function Confirm(props: {
   open: boolean;
   onOpenChange: (open: boolean) => void;
   title: string;
   description: string;
   action: string;
-  onConfirm: () => void;
+  onConfirm: () => unknown;
 }) {
+  const [busy, setBusy] = useState(false);
+  async function confirm() {
+    setBusy(true);
+    try {
+      await props.onConfirm();
+      props.onOpenChange(false);
+    } catch (error) {
+      sayWhy(error);
+    } finally {
+      setBusy(false);
+    }
+  }
   return (
     <Dialog {...props}>
       <div className="row end">
@@ -133,10 +181,8 @@ export function Confirm(props: {
         <button
           className="button primary danger"
           type="button"
-          onClick={() => {
-            props.onConfirm();
-            props.onOpenChange(false);
-          }}
+          disabled={busy}
+          onClick={() => void confirm()}
         >
           {props.action}
         </button>
@@ -187,6 +233,17 @@ export function Status(props: { status: string }) {
       <span className={`dot ${look === 'live' ? 'pulse' : ''}`} aria-hidden />
       {props.status}
     </span>
+  );
+}
+
+/** A figure with its name. */
+export function Stat(props: { name: string; value: string; note?: ReactNode }) {
+  return (
+    <div className="panel stat">
+      <b>{props.value}</b>
+      <span className="muted small">{props.name}</span>
+      {props.note && <span className="small">{props.note}</span>}
+    </div>
   );
 }
 
@@ -251,17 +308,48 @@ const UNITS: readonly [Intl.RelativeTimeFormatUnit, number][] = [
   ['minute', 60],
 ];
 
-export function Ago(props: { time: string }) {
-  const seconds = (Date.parse(props.time) - Date.now()) / 1000;
+const tickers = new Set<() => void>();
+let ticking: ReturnType<typeof setInterval> | undefined;
+
+/** Calls back once a second; one timer serves the whole page. */
+function onTick(listener: () => void): () => void {
+  tickers.add(listener);
+  ticking ??= setInterval(() => {
+    for (const each of tickers) each();
+  }, 1_000);
+  return () => {
+    tickers.delete(listener);
+    if (tickers.size > 0) return;
+    clearInterval(ticking);
+    ticking = undefined;
+  };
+}
+
+function wordsOf(time: string): string {
+  const seconds = (Date.parse(time) - Date.now()) / 1000;
   const [unit, size] = UNITS.find(([, size]) => Math.abs(seconds) >= size) ?? ['second', 1];
+  return AGO.format(Math.round(seconds / size), unit);
+}
+
+/** How long ago a time is, or how far away, as it goes by. */
+export function Ago(props: { time: string }) {
+  const words = useSyncExternalStore(onTick, () => wordsOf(props.time));
   return (
     <time dateTime={props.time} title={new Date(props.time).toLocaleString()}>
-      {AGO.format(Math.round(seconds / size), unit)}
+      {words}
     </time>
   );
 }
 
 export const number = new Intl.NumberFormat('en');
+
+const BYTES = new Intl.NumberFormat('en', { maximumFractionDigits: 1 });
+
+/** A size in bytes, in words. */
+export function size(bytes: number): string {
+  const power = bytes < 1_000 ? 0 : Math.min(Math.floor(Math.log10(bytes) / 3), 4);
+  return `${BYTES.format(bytes / 1_000 ** power)} ${['bytes', 'KB', 'MB', 'GB', 'TB'][power]}`;
+}
 
 export async function copy(text: string): Promise<void> {
   await navigator.clipboard.writeText(text);

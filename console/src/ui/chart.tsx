@@ -1,0 +1,106 @@
+/** Charts: thousands of points on a canvas, redrawn in place. */
+import { useEffect, useRef, useSyncExternalStore } from 'react';
+import uPlot from 'uplot';
+import 'uplot/dist/uPlot.min.css';
+import { isDark, onTheme } from './theme.ts';
+
+export interface Series {
+  readonly name: string;
+  /** A colour of `theme.css`, without the dashes. */
+  readonly colour: 'accent' | 'good' | 'warn' | 'bad' | 'muted';
+}
+
+/** Series over time. `times` in seconds since 1970; a value of null is a gap. */
+export function Chart(props: {
+  label: string;
+  series: readonly Series[];
+  times: readonly number[];
+  values: readonly (readonly (number | null)[])[];
+  /** How a value is written at the axis and in the legend. */
+  format: (value: number) => string;
+  height?: number;
+  /** Seconds that one bar stands for; left out: lines. */
+  bar?: number;
+}) {
+  const { label, series, times, values, format, height = 180, bar } = props;
+  const place = useRef<HTMLDivElement>(null);
+  const chart = useRef<uPlot>(null);
+  const dark = useSyncExternalStore(onTheme, isDark);
+  const names = series.map((one) => `${one.name}=${one.colour}`).join();
+
+  // biome-ignore lint/correctness/useExhaustiveDependencies: `names` stands for `series`; data follow below
+  useEffect(() => {
+    const target = place.current;
+    if (target === null) return;
+    const made = new uPlot(
+      optionsOf(target.clientWidth, height, series, format, bar),
+      [[]],
+      target,
+    );
+    made.setData(dataOf(times, values));
+    chart.current = made;
+    const resize = new ResizeObserver(() => {
+      if (target.clientWidth !== made.width) made.setSize({ width: target.clientWidth, height });
+    });
+    resize.observe(target);
+    return () => {
+      resize.disconnect();
+      made.destroy();
+      chart.current = null;
+    };
+  }, [names, dark, height, bar, format]);
+
+  useEffect(() => {
+    chart.current?.setData(dataOf(times, values));
+  }, [times, values]);
+
+  return <div ref={place} className="chart" role="img" aria-label={label} />;
+}
+
+function dataOf(
+  times: readonly number[],
+  values: readonly (readonly (number | null)[])[],
+): uPlot.AlignedData {
+  return [times, ...values] as uPlot.AlignedData;
+}
+
+function optionsOf(
+  width: number,
+  height: number,
+  series: readonly Series[],
+  format: (value: number) => string,
+  bar: number | undefined,
+): uPlot.Options {
+  const style = getComputedStyle(document.documentElement);
+  const colour = (name: string) => style.getPropertyValue(`--${name}`);
+  const axis: uPlot.Axis = {
+    stroke: colour('muted'),
+    font: `11.5px ${style.getPropertyValue('--sans')}`,
+    grid: { stroke: colour('line'), width: 1 },
+    ticks: { show: false },
+  };
+  const bars = bar === undefined ? undefined : uPlot.paths.bars?.({ size: [0.7, 40] });
+  return {
+    width,
+    height,
+    cursor: { y: false, drag: { x: false, y: false } },
+    legend: { show: series.length > 1 },
+    scales: {
+      x: { ...(bar && { range: (_chart, from, to) => [from - bar / 2, to + bar / 2] }) },
+      y: { range: (_chart, _from, to) => [0, to > 0 ? to * 1.1 : 1] },
+    },
+    axes: [axis, { ...axis, size: 62, values: (_chart, marks) => marks.map(format) }],
+    series: [
+      {},
+      ...series.map((one) => ({
+        label: one.name,
+        points: { show: false },
+        stroke: colour(one.colour),
+        width: 1.5,
+        value: (_chart: uPlot, value: number | null) => (value === null ? '–' : format(value)),
+        ...(series.length === 1 && { fill: `${colour(one.colour)}2a` }),
+        ...(bars && { paths: bars, fill: `${colour(one.colour)}66` }),
+      })),
+    ],
+  };
+}
