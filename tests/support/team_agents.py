@@ -38,6 +38,12 @@ async def echo(turn: Turn) -> AsyncIterator[AgentChunk]:
         await asyncio.sleep(0)
 
 
+async def structured(turn: Turn) -> AsyncIterator[AgentChunk]:
+    """Its answer is no text."""
+    yield Data("draft", 1)
+    yield Data("output", {"said": turn.goal})
+
+
 async def failing(turn: Turn) -> AsyncIterator[AgentChunk]:
     yield Step("try")
     yield "almost "

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 NAMES = (
     "upper", "echo", "failing", "broken", "numbers", "in_thread", "endless", "asks", "stops",
-    "lead", "bounded",
+    "lead", "bounded", "structured",
 )  # fmt: skip
 
 
@@ -121,6 +121,14 @@ async def test_one_after_the_other(client: ResonantGenesis) -> None:
     }  # fmt: skip
     begins = [chunk["name"] for chunk in chunks if chunk.get("status") == "started"]
     assert begins == ["answer", "upper", "shout", "echo"]
+
+
+async def test_an_answer_that_is_no_text_is_given_on_as_json(client: ResonantGenesis) -> None:
+    chunks = await run(client, await team(client, "sequential", "structured", "echo"), "hi")
+    assert result_of(chunks, "call_1_1") == ('{"said":"hi"}', False)
+    assert chunks[-1]["output"] == 'hi\n\nstructured answered:\n\n{"said":"hi"}|None '
+    chunks = await run(client, await team(client, "sequential", "structured"), "hi")
+    assert chunks[-1]["output"] == '{"said":"hi"}'
 
 
 async def test_the_events_of_a_turn(client: ResonantGenesis) -> None:

@@ -42,6 +42,8 @@ _Chunk = Text | Reasoning | ToolCall | ToolResult | Step | Source | File | Data
 _C = TypeVar("_C", bound=OfSubAgent)
 #: The tool by which a team gives a task to a member.
 DELEGATE = "delegate"
+#: The name of the data that is the answer of an agent whose answer is no text.
+OUTPUT = "output"
 #: Characters of an answer that others are given.
 MAX_ANSWER = 32_000
 #: Characters of a task that an event shows.
@@ -90,6 +92,7 @@ class MemberPart:
         self._answers: dict[str, Answer] = {}
         self._began = time.monotonic()
         self._texts: list[str] = []
+        self._output = ""
         self._reader = StepReader(whole=True)
         self._calls = TurnCalls()
         self._asked: set[str] = set()
@@ -102,12 +105,13 @@ class MemberPart:
 
     @property
     def answer(self) -> str:
-        """Its text, as others are given it."""
-        return shortened("".join(self._texts), MAX_ANSWER)
+        """What it said, as others are given it."""
+        return shortened(self.text, MAX_ANSWER)
 
     @property
     def text(self) -> str:
-        return "".join(self._texts)
+        """Its text; without any, its output as JSON."""
+        return "".join(self._texts) or self._output
 
     def go_on(self, so_far: Sequence[PastStep], kept: Any) -> None:
         """Take in what it did in a process that has gone."""
@@ -252,6 +256,8 @@ class MemberPart:
             self._say(chunk.content)
         elif isinstance(chunk, Step):
             self._step(chunk)
+        elif isinstance(chunk, Data) and chunk.name == OUTPUT:
+            self._output = dumps(chunk.data).decode()
         return self._labelled(chunk)
 
     def _labelled(self, chunk: _C) -> _C:
