@@ -84,12 +84,14 @@ export async function call<T>(
   path: string,
   body?: object,
   key?: string,
+  signal: AbortSignal | null = null,
 ): Promise<T> {
   const headers: Record<string, string> = {
     Authorization: `Bearer ${key ?? (await freshToken())}`,
   };
   if (body !== undefined) headers['Content-Type'] = 'application/json';
-  const init = { method, headers, ...(body !== undefined && { body: JSON.stringify(body) }) };
+  const content = body !== undefined && { body: JSON.stringify(body) };
+  const init = { method, headers, signal, ...content };
   const answer = await fetch(path, init).catch((cause: unknown) => {
     throw new ConnectionLost('The server cannot be reached.', { cause });
   });

@@ -2,6 +2,7 @@ import type { SessionData } from '@resonantgenesis/sdk';
 import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import { credential } from '../credential/credential.ts';
+import '../log/log.css';
 
 /** Characters of a stream that are shown, and milliseconds that it may take. */
 const SHOWN = 60_000;

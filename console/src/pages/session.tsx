@@ -115,7 +115,7 @@ export function SessionPage() {
           </Tabs.Content>
           <Suspense fallback={<div className="skeleton" />}>
             <Tabs.Content value="log">
-              <Timeline sessionId={sessionId} />
+              <Timeline sessionId={sessionId} head={session.position ?? 0} />
             </Tabs.Content>
             <Tabs.Content value="frames">
               <Frames session={session} />
