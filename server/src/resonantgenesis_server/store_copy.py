@@ -21,7 +21,7 @@ from .config.settings import split_addresses
 from .datadir.clock import keeping_clock
 from .datadir.lock import lock_data
 from .datadir.private_file import write_private
-from .files.base import BlobDamaged, BlobGone, Blobs
+from .files.base import BlobDamaged, BlobGone, Blobs, copy_blob
 from .log.sqlite.transfer import SqliteRows
 from .log.transfer import LogRows, StreamRow
 from .model.clock import Clock
@@ -35,7 +35,6 @@ from .stores import postgres_rows
 
 #: Called with what is being done, how much of it is done, and how much there is (0: unknown).
 Report = Callable[[str, int, int], None]
-_BLOCK = 1024 * 1024
 
 
 class CopyRefused(StoreError):
@@ -337,23 +336,8 @@ async def _copy_files(
             digest, name = row["digest"], row["name"]
             if names.get(digest) == name:  # else it was moved before the copy broke off
                 try:
-                    await new.move_blob(digest, await _copy_blob(source, target, name, digest))
+                    await new.move_blob(digest, await copy_blob(source, target, name, digest))
                 except (BlobGone, BlobDamaged) as error:
                     problems.append(f"a file cannot be copied: {error}")
             report("files", done, total)
     return problems
-
-
-async def _copy_blob(source: Blobs, target: Blobs, name: str, digest: str) -> str:
-    async with await source.find(name, digest) as blob:
-        writer = await target.begin(blob.size)
-        try:
-            offset = 0
-            while data := await blob.read(offset, _BLOCK):
-                await writer.write(data)
-                offset += len(data)
-            await writer.finish()
-            return await writer.keep()
-        except BaseException:
-            await writer.discard()
-            raise

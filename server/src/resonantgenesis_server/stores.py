@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import structlog
 
+from .backup.place import BackupPlace
 from .config.settings import Settings
 from .datadir.lock import lock_data
 from .files.base import Blobs
 from .files.disk import DiskBlobs, place_of
+from .files.documents import DiskDocuments
 from .files.service import BlobAddress
 from .log.base import LogError, LogUnavailable, OnCommit
 from .log.sqlite.log import SqliteLog
@@ -44,6 +46,8 @@ log_ = structlog.get_logger("resonantgenesis.stores")
 AnyLog: TypeAlias = "SqliteLog | PostgresLog | SpreadLog"
 #: What is wrong with a store, in one line.
 ERRORS = (StoreError, LogError)
+#: Bytes of a database in a backup on S3, which decide on the size of its parts.
+_LARGEST_DATABASE = 1 << 37
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +167,7 @@ async def open_blobs(settings: Settings) -> tuple[Blobs, BlobAddress | None]:
         if not where:
             return await DiskBlobs.open(settings.data / "files", reserve=reserve), None
         return await DiskBlobs.open(Path(where), reserve=reserve, shared=True), None
-    try:
-        s3 = importlib.import_module(".files.s3", __package__)
-    except ModuleNotFoundError as error:
-        raise StartupError(
-            f"files in S3 need the package {error.name!r}: {how_to_install('s3')}"
-        ) from error
+    s3 = _s3()
     try:
         place = s3.S3Place.parse(where, settings.files_endpoint or None)
     except ValueError as error:
@@ -177,6 +176,48 @@ async def open_blobs(settings: Settings) -> tuple[Blobs, BlobAddress | None]:
         s3.check_signing()
     blobs = await s3.S3Blobs.open(place, largest=settings.limits.file)
     return blobs, partial(blobs.url, seconds=seconds) if seconds else None
+
+
+async def blobs_alone(settings: Settings) -> Blobs:
+    """The store of blobs for a command beside the server."""
+    shared = settings.files or str(settings.data / "files")
+    alone = settings.model_copy(update={"files_presigned": 0, "files": shared})
+    blobs, _ = await open_blobs(alone)
+    return blobs
+
+
+async def open_backup_place(where: str) -> BackupPlace:
+    """Where backups lie: a directory, made if it is missing, or s3://BUCKET/PREFIX. Raises
+    BlobError, and StartupError for a place that cannot be one."""
+    if not where.startswith("s3://"):
+        folder = await asyncio.to_thread(_made_folder, where)
+        blobs: Blobs = await DiskBlobs.open(folder / "files", shared=True)
+        return BackupPlace(where, blobs, DiskDocuments(folder))
+    s3 = _s3()
+    try:
+        place = s3.S3Place.parse(where)
+    except ValueError as error:
+        raise StartupError(f"{where[:200]}: {error}") from error
+    objects = await s3.S3Blobs.open(place, largest=_LARGEST_DATABASE)
+    return BackupPlace(where, objects, s3.S3Documents(objects))
+
+
+def _made_folder(where: str) -> Path:
+    folder = Path(where).expanduser()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartupError(f"cannot write to {folder}: {error.strerror}") from error
+    return folder
+
+
+def _s3() -> Any:
+    try:
+        return importlib.import_module(".files.s3", __package__)
+    except ModuleNotFoundError as error:
+        raise StartupError(
+            f"files in S3 need the package {error.name!r}: {how_to_install('s3')}"
+        ) from error
 
 
 def place_of_files(settings: Settings) -> str | None:

@@ -17,6 +17,7 @@ from ..logging.startup import StartupError
 from . import chat, demo, serve
 from .commands import (
     agents,
+    backup,
     console,
     events,
     files,
@@ -66,6 +67,9 @@ app.command("usage")(usage.usage)
 app.command("nodes")(nodes.nodes)
 app.command("workers")(workers.workers)
 app.add_typer(store.app, name="store")
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
+app.command("verify")(backup.verify)
 
 
 def _show_version(is_set: bool) -> None:

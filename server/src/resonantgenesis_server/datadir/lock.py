@@ -17,14 +17,27 @@ from .private_file import sync_directory
 log_ = structlog.get_logger("resonantgenesis.data")
 
 #: The names that the server makes in it.
-_OURS = ("lock", "secret", "api-key", "clock", "records.db", "log.db", "files")
+_OURS = (
+    "lock",
+    "secret",
+    "api-key",
+    "clock",
+    "records.db",
+    "log.db",
+    "files",
+    "backup",
+    "restoring",
+)
+#: The mark of a data directory that a restore fills; it is gone when all is there.
+RESTORING = "restoring"
 _IGNORE = ".gitignore"
 _PRIVATE = stat.S_IRWXG | stat.S_IRWXO
 
 
 @contextlib.contextmanager
-def lock_data(data: Path) -> Iterator[None]:
-    """Hold the data directory; made on first start. Raises StartupError."""
+def lock_data(data: Path, *, for_restore: bool = False) -> Iterator[None]:
+    """Hold the data directory; made on first start. One that a restore has not filled is refused,
+    unless `for_restore`. Raises StartupError."""
     try:
         _make_private(data)
         descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -38,6 +51,10 @@ def lock_data(data: Path) -> Iterator[None]:
             f"{data} is in use by another server; stop it or choose another with --data"
         ) from error
     try:
+        if not for_restore and (data / RESTORING).exists():
+            raise StartupError(
+                f"a restore into {data} has not ended; run the same `resonantgenesis restore` again"
+            )
         with contextlib.suppress(OSError):  # a full disk is reported when data is written
             _keep_out_of_git(data)
         _close_to_others(data)

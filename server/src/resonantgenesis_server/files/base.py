@@ -16,7 +16,7 @@ blob has which content. Every store promises:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -110,3 +110,30 @@ class Blobs(Protocol):
 
     async def close(self) -> None:
         """Writers and open blobs are of no use afterwards."""
+
+
+_BLOCK = 1024 * 1024
+
+
+async def copy_blob(source: Blobs, target: Blobs, name: str, digest: str) -> str:
+    """Copy a blob into another store; its name there. Raises BlobError, and BlobDamaged before
+    anything is kept."""
+    async with await source.find(name, digest) as blob:
+        return (await write_blob(target, blob.size, blob.read))[0]
+
+
+async def write_blob(
+    target: Blobs, size: int, read: Callable[[int, int], Awaitable[bytes]]
+) -> tuple[str, str]:
+    """Write what `read` gives from an offset on; name and digest of the new blob."""
+    writer = await target.begin(size)
+    try:
+        offset = 0
+        while data := await read(offset, _BLOCK):
+            await writer.write(data)
+            offset += len(data)
+        digest = await writer.finish()
+        return await writer.keep(), digest
+    except BaseException:
+        await writer.discard()
+        raise

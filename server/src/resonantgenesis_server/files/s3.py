@@ -56,7 +56,7 @@ _RESUMES = 2
 #: Objects in a page, which is the most that S3 tells or deletes at once.
 _PAGE = 1_000
 _ID = re.compile(r"[0-9a-f]{32}")
-_FOLDER, _CLOCK = "up/", "clock"
+_FOLDER, _DOCUMENTS, _CLOCK = "up/", "documents/", "clock"
 _URL = re.compile(r"s3://([A-Za-z0-9][A-Za-z0-9._-]{1,254})(?:/([^?#]*))?")
 
 
@@ -108,7 +108,7 @@ class S3Blobs:
     def __init__(self, place: S3Place, part: int) -> None:
         self._place = place
         self._part = part
-        self._store = place.store(timedelta(seconds=_REQUEST))
+        self.store = place.store(timedelta(seconds=_REQUEST))
         # A download lasts as long as its client takes; only silence ends one.
         self._streams = place.store(timedelta(days=1))
         self._uploads: dict[str, _Multipart] = {}
@@ -150,19 +150,19 @@ class S3Blobs:
 
     async def size(self, name: str) -> int:
         """Raises BlobGone."""
-        return (await self.call(lambda: self._store.head_async(_key(name))))["size"]
+        return (await self.call(lambda: self.store.head_async(_key(name))))["size"]
 
     async def remove(self, names: Sequence[str]) -> int:
         """Remove these blobs; return their number. The storage does not tell which were there."""
         keys = [_key(name) for name in names if _ID.fullmatch(name)]
         for first in range(0, len(keys), _PAGE):
-            await self.call(partial(self._store.delete_async, keys[first : first + _PAGE]))
+            await self.call(partial(self.store.delete_async, keys[first : first + _PAGE]))
         return len(keys)
 
     async def batches(self, older: float) -> AsyncIterator[list[str]]:
         """The names of all blobs older than so many seconds, some at a time."""
         before = await self.now() - timedelta(seconds=older)
-        pages = self._store.list(_FOLDER.rstrip("/"), chunk_size=_PAGE).__aiter__()
+        pages = self.objects(_FOLDER)
         while (page := await self.call(lambda: _next(pages))) is not None:
             yield [
                 name
@@ -212,19 +212,23 @@ class S3Blobs:
         """The storage's clock, by an object that is written for it."""
 
         async def ask() -> datetime:
-            await self._store.put_async(_CLOCK, b"", use_multipart=False)
-            return (await self._store.head_async(_CLOCK))["last_modified"]
+            await self.store.put_async(_CLOCK, b"", use_multipart=False)
+            return (await self.store.head_async(_CLOCK))["last_modified"]
 
         return await self.call(ask)
 
+    def objects(self, folder: str) -> Any:
+        """Pages of what lies in this folder."""
+        return self.store.list(folder.rstrip("/"), chunk_size=_PAGE).__aiter__()
+
     async def put(self, name: str, content: bytes) -> None:
-        await self.call(lambda: self._store.put_async(_key(name), content, use_multipart=False))
+        await self.call(lambda: self.store.put_async(_key(name), content, use_multipart=False))
 
     def multipart(self, name: str) -> _Multipart:
         """A multipart upload, begun."""
 
         async def put(pieces: AsyncIterator[bytes]) -> object:
-            return await self._store.put_async(
+            return await self.store.put_async(
                 _key(name),
                 pieces,
                 use_multipart=True,
@@ -257,7 +261,7 @@ class S3Blobs:
         if credentials is None:
             return None
         hour = timedelta(hours=1)
-        example = await self.call(lambda: obstore.sign_async(self._store, "GET", _CLOCK, hour))
+        example = await self.call(lambda: obstore.sign_async(self.store, "GET", _CLOCK, hour))
         return Signer.like(example, f"{self._prefix}{_CLOCK}", credentials)
 
     @property
@@ -276,6 +280,37 @@ def check_signing() -> None:
 
 
 _NO_CREDENTIALS = "signing needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+
+
+class S3Documents:
+    """The documents beside the blobs, under `documents/` below the same prefix."""
+
+    def __init__(self, blobs: S3Blobs) -> None:
+        self._blobs = blobs
+
+    async def names(self) -> Sequence[str]:
+        found: list[str] = []
+        pages = self._blobs.objects(_DOCUMENTS)
+        while (page := await self._blobs.call(lambda: _next(pages))) is not None:
+            found += [meta["path"].removeprefix(_DOCUMENTS) for meta in page]
+        return sorted(found)
+
+    async def read(self, name: str) -> bytes | None:
+        async def get() -> bytes:
+            return bytes(await (await self._blobs.store.get_async(_DOCUMENTS + name)).bytes_async())
+
+        try:
+            return await self._blobs.call(get)
+        except BlobGone:
+            return None
+
+    async def write(self, name: str, content: bytes) -> None:
+        await self._blobs.call(
+            lambda: self._blobs.store.put_async(_DOCUMENTS + name, content, use_multipart=False)
+        )
+
+    async def remove(self, name: str) -> None:
+        await self._blobs.call(lambda: self._blobs.store.delete_async(_DOCUMENTS + name))
 
 
 class S3Writer:

@@ -125,6 +125,13 @@ class RecordRows:
                 total += int.from_bytes(hashlib.blake2b(values, digest_size=32).digest())
         return count, total % _MODULUS
 
+    async def renew_epoch(self, former: str, epoch: str) -> None:
+        """The log has another epoch, and what is kept of its positions still counts."""
+        async with self._database.write() as connection:
+            for table in (tables.session_places, tables.usage_places, tables.webhooks):
+                query = update(table).where(table.c.epoch == former)
+                await connection.execute(query.values(epoch=epoch))
+
     async def move_blob(self, digest: str, name: str) -> None:
         """The content lies under this name now."""
         columns = tables.blobs.c

@@ -94,7 +94,7 @@ def copy(
         raise UsageProblem(f"FROM or TO {error}") from error
     settings = _settings(config, None, places[0].data)
     try:
-        with _progress() as report:
+        with progress() as report:
             copied = asyncio.run(_copy(*places, settings, files, report))
     except (*stores.ERRORS, BlobError) as error:
         raise CliError(str(error)) from error
@@ -138,7 +138,7 @@ async def _copy(
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Report]:
+def progress() -> Iterator[Report]:
     """Bars on a terminal, else a line for each phase."""
     console = Console(stderr=True)
     if not console.is_terminal:

@@ -1,0 +1,1 @@
+"""Backups of an embedded store: made while the server runs, restored, verified."""
