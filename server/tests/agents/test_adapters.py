@@ -134,3 +134,8 @@ def test_a_missing_library_is_named(
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ModuleNotFoundError, match=rf"needs the package {package} \(pip install"):
         adapter(object())
+
+
+def test_what_no_agent_is_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"takes a pydantic_ai\.Agent, not object"):
+        adapters.pydantic_ai(object())

@@ -35,7 +35,7 @@ def pydantic_ai(agent: Any, deps: Callable[[Turn], Any] | None = None) -> AsyncA
     model as a step. Earlier turns are its message history. Tools that need approval make the turn
     wait. `deps` makes its dependencies.
     """
-    return _adapted("pydantic_agents", "pydantic-ai-slim", agent, deps)
+    return _adapted("pydantic_agents", "pydantic-ai-slim", "a pydantic_ai.Agent", agent, deps)
 
 
 def langgraph(
@@ -55,7 +55,8 @@ def langgraph(
     checkpointer of its own has the session's id as the thread, and then the thread has the earlier
     turns. `config` and `context` make what `astream` takes under these names.
     """
-    return _adapted("langgraph_graphs", "langgraph", graph, input, config, context)
+    wanted = "a compiled graph (graph.compile())"
+    return _adapted("langgraph_graphs", "langgraph", wanted, graph, input, config, context)
 
 
 def langchain(runnable: Any, *, input: Callable[[Turn], Any] | None = None) -> AsyncAgent:
@@ -68,7 +69,8 @@ def langchain(runnable: Any, *, input: Callable[[Turn], Any] | None = None) -> A
     """
     if hasattr(runnable, "checkpointer"):
         return langgraph(runnable, input=input)
-    return _adapted("langchain_runnables", "langchain-core", runnable, input)
+    wanted = "a runnable"
+    return _adapted("langchain_runnables", "langchain-core", wanted, runnable, input)
 
 
 def openai_agents(
@@ -80,10 +82,10 @@ def openai_agents(
     to a model as a step with the name of its agent. Earlier turns are its input. Tools that need
     approval make the turn wait. `context` makes the context of the run.
     """
-    return _adapted("openai_sdk", "openai-agents", agent, context, run_config)
+    return _adapted("openai_sdk", "openai-agents", "an agents.Agent", agent, context, run_config)
 
 
-def _adapted(module: str, package: str, *arguments: Any) -> AsyncAgent:
+def _adapted(module: str, package: str, wanted: str, *arguments: Any) -> AsyncAgent:
     try:
         imported = importlib.import_module(f".{module}", __package__)
     except ModuleNotFoundError as error:
@@ -91,5 +93,8 @@ def _adapted(module: str, package: str, *arguments: Any) -> AsyncAgent:
             f"this adapter needs the package {package} (pip install {package}): {error}",
             name=error.name,
         ) from error
+    if not isinstance(arguments[0], imported.TAKES):
+        given = type(arguments[0]).__qualname__
+        raise TypeError(f"this adapter takes {wanted}, not {given}")
     made: AsyncAgent = imported.adapted(*arguments)
     return made

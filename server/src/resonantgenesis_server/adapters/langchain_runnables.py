@@ -7,7 +7,7 @@ from typing import Any
 
 from langchain_core.language_models import BaseLanguageModel
 from langchain_core.messages import AIMessageChunk, ToolMessage
-from langchain_core.runnables import RunnableSequence
+from langchain_core.runnables import Runnable, RunnableSequence
 from langchain_core.tools import ToolException
 from pydantic_core import to_jsonable_python
 
@@ -15,6 +15,8 @@ from ..agent_api import AgentChunk, Data, Step, ToolCall, ToolResult, Turn
 from .langchain_messages import conversation_of, history_of, parts_of, usage_of
 
 _STEP = "model"
+#: What `adapted` takes.
+TAKES = Runnable
 
 
 def adapted(

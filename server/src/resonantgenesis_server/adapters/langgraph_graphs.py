@@ -11,6 +11,7 @@ from typing import Any, get_args
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import GraphRecursionError
+from langgraph.pregel import Pregel
 from langgraph.types import Command, Interrupt
 from pydantic_core import to_jsonable_python
 
@@ -34,6 +35,8 @@ from .langchain_messages import (
     usage_of,
 )
 
+#: What `adapted` takes.
+TAKES = Pregel
 #: The node that runs tools, in LangGraph's and LangChain's own graphs.
 _TOOLS = "tools"
 #: Characters of a message of an ask.

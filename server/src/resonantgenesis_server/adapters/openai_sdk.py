@@ -24,6 +24,9 @@ from ..agent_api import (
     Usage,
 )
 
+#: What `adapted` takes.
+TAKES = Agent
+
 
 def adapted(
     agent: Agent[Any], make_context: Callable[[Turn], Any] | None, run_config: Any

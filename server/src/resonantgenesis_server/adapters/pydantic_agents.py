@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from typing import Any
 
 from pydantic_ai import Agent, DeferredToolRequests, DeferredToolResults, ToolDenied
+from pydantic_ai.agent import AbstractAgent
 from pydantic_ai.messages import (
     AgentStreamEvent,
     FunctionToolCallEvent,
@@ -41,6 +42,8 @@ from ..agent_api import (
 )
 
 _STEP = "model"
+#: What `adapted` takes.
+TAKES = AbstractAgent
 
 
 def adapted(
