@@ -88,6 +88,7 @@ from .sessions.ownership import NodeOwner, Ownership, SoleOwner
 from .sessions.service import SessionService
 from .sessions.session_list import HOLD_SECONDS, SessionList
 from .sessions.supervisor import Supervisor
+from .shortage import ShortageWatch, resources_of
 from .stores import (
     AnyLog,
     node_name,
@@ -363,6 +364,7 @@ async def open_parts(
             housekeeper,
             watch,
             LoopLag(),
+            ShortageWatch(resources_of(settings)),
             of_key.requests,
             of_key.events,
             routes.nodes,

@@ -26,7 +26,11 @@ CHUNKS, RECORDS, EVENTS = "chunks", "records", "events"
 #: Ways of an entry to its reader.
 LIVE, REPLAYED = "live", "replayed"
 
-_FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+#: Seconds. What takes over 10 s is an accident, and its size tells which: a time-out of 30 or 60 s.
+_SECONDS = (
+    *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+    *(1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0),
+)
 _COUNTS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000)
 _BYTES = (1e3, 4e3, 16e3, 64e3, 256e3, 1e6, 4e6, 8e6)
 
@@ -140,14 +144,14 @@ class Meters:
             "Platform events given to subscribers, as they came (live) or read later (replayed).",
         )
         self.append_to_socket = self._add(
-            Histogram(_FAST),
+            Histogram(_SECONDS),
             "append_to_socket_seconds",
             "",
             "From a batch's append to the log until it is written to the connections of all "
             "its live viewers; one value for each batch that has any.",
         )
         self.commit_seconds = self._add(
-            Histogram(_FAST), "commit_seconds", "", "Time of a group commit, the fsync included."
+            Histogram(_SECONDS), "commit_seconds", "", "Time of a group commit, the fsync included."
         )
         self.commit_entries = self._add(
             Histogram(_COUNTS), "commit_entries", "", "Entries in a group commit."
@@ -285,10 +289,13 @@ class Meters:
             "Attempts to deliver an event to a webhook, by what became of them.",
         )
         self.webhook_seconds = self._add(
-            Histogram(_FAST), "webhook_delivery_seconds", "", "Time of one such attempt."
+            Histogram(_SECONDS), "webhook_delivery_seconds", "", "Time of one such attempt."
         )
         self.loop_lag = self._add(
-            Histogram(_FAST), "event_loop_lag_seconds", "", "How late the event loop ran a timer."
+            Histogram(_SECONDS),
+            "event_loop_lag_seconds",
+            "",
+            "How late the event loop ran a timer.",
         )
         #: When what is being announced was given to the log, `time.perf_counter`.
         self.submitted_at = 0.0
