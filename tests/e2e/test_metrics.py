@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import httpx
 import pytest
 import websockets
 from prometheus_client.parser import text_string_to_metric_families
-from support.server import Serve, ServerProcess, bearer
+from support.credentials import make_tenant, make_token, sync_client
+from support.server import KEY, Serve, ServerProcess, bearer
 from support.wire import Frame, execute, streaming
 
 pytestmark = pytest.mark.anyio
@@ -87,3 +89,46 @@ async def test_what_viewers_got_is_what_is_counted(serve: Serve) -> None:
     assert grew("commit_seconds_sum") > 0
     assert after["viewers", "live"] == after["viewers", "behind"] == 0
     assert after["turns_open", "running"] == 0
+
+
+async def test_an_organization_sees_its_own_figures_and_the_server_s_are_for_its_operator(
+    server: ServerProcess,
+) -> None:
+    with sync_client(server) as admin:
+        admin.headers.update(bearer())
+        own, other = (make_tenant(admin, name) for name in ("Acme", "Globex"))
+        token = make_token(admin, "metrics:read", credential=own.key.key)
+
+        def figures(credential: str, of: str = "organization") -> dict[str, Any]:
+            answer = admin.get("/v1/metrics", params={"of": of}, headers=bearer(credential))
+            assert answer.status_code == 200, answer.text
+            (node,) = answer.json()["data"]
+            return {**node, "waiting_turns": answer.json()["waiting_turns"]}
+
+        whole = figures(KEY, "server")
+        async with server.client(headers=own.headers) as client:
+            body = {"agent_id": "guide", "goal": "count to 3"}
+            assert (await client.post("/v1/sessions/execute", json=body)).status_code == 200
+            made = await client.post("/v1/sessions", json={"agent_id": "guide"})
+            body["session_id"] = made.json()["session_id"]
+            async with streaming(
+                client, "GET", f"/v1/sessions/{body['session_id']}/stream?follow=true"
+            ):
+                async with asyncio.timeout(30):
+                    while figures(token)["viewers"] != {"live": 1, "behind": 0}:
+                        await asyncio.sleep(0.01)
+                assert (await client.post("/v1/sessions/execute", json=body)).status_code == 200
+                seen = figures(token)
+        assert seen["open_streams"] == 1
+        assert seen["ended_turns"] == {"success": 2}
+        assert seen["first_chunk"]["counts"][-1] == 2
+        assert seen["chunks"] >= 2 * 3
+        assert 0 < seen["append_to_socket"]["counts"][-1] < seen["chunks"]
+        nothing = figures(other.key.key)
+        assert nothing["chunks"] == nothing["open_streams"] == 0 and nothing["ended_turns"] == {}
+        since = figures(KEY, "server")
+        assert since["chunks"] - whole["chunks"] >= seen["chunks"]
+        assert since["uptime_seconds"] > whole["uptime_seconds"]
+        for credential in (token, own.key.key):
+            refused = admin.get("/v1/metrics?of=server", headers=bearer(credential))
+            assert refused.status_code == 403

@@ -14,7 +14,7 @@ RESOURCES = (
     "agents", "sessions", "events", "files", "teams", "webhooks", "usage", "keys", "tokens",
 )  # fmt: skip
 SCOPES = [f"{resource}:{mode}" for resource in RESOURCES for mode in ("read", "write")]
-SCOPES.append("agents:serve")
+SCOPES += ["agents:serve", "metrics:read"]
 Json = dict[str, Any]
 
 

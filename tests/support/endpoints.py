@@ -99,6 +99,7 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", _CHAT + "/{chat_id}/stream"): Endpoint("sessions:read"),
     ("GET", _CHAT + "/{chat_id}/messages"): Endpoint("sessions:read"),
     ("GET", "/v1/workers"): Endpoint("agents:read", unbound=True),
+    ("GET", "/v1/metrics"): Endpoint("metrics:read", unbound=True),
     ("GET", "/v1/tools"): Endpoint("agents:read"),
     ("POST", "/v1/keys"): Endpoint("keys:write", _key_body("keys:write"), unbound=True),
     ("GET", "/v1/keys"): Endpoint("keys:read", unbound=True),

@@ -42,12 +42,13 @@ from .events.system_events import LimitEvents, NodeEvents
 from .feed.hub import Hub
 from .feed.remote import remote_streams
 from .files.service import QUOTA, FileService
-from .gauges import metrics_of
+from .gauges import live_metrics_here, metrics_of
 from .http.api.conversations import conversations_router
 from .http.api.events import PublishRoute, events_router
 from .http.api.executes import ExecuteRoutes
 from .http.api.exports import ExportRoutes
 from .http.api.files import FileRoutes, files_router
+from .http.api.live_metrics import LiveMetrics, live_metrics_router
 from .http.api.nodes import nodes_router
 from .http.api.sessions import sessions_router
 from .http.api.tools import tools_router
@@ -137,6 +138,7 @@ class Routes:
     worker_directory: WorkerDirectory
     webhooks: WebhookService
     metrics: APIRouter
+    live_metrics: LiveMetrics
     now: Callable[[], float]
     reached: Reached
 
@@ -327,6 +329,11 @@ async def open_parts(
                 engines.pool,
                 deliveries,
                 expiry,
+            ),
+            LiveMetrics(
+                live_metrics_here(own.id, hub, supervisor, watch, sockets),
+                records.sessions.waiting,
+                calls,
             ),
             clock.now,
             of_key.events.reached,
@@ -635,6 +642,7 @@ def _app(
                 webhooks_router(routes.webhooks, routes.once),
                 asyncapi_router(),
                 routes.metrics,
+                live_metrics_router(routes.live_metrics),
             ],
             ready=ready,
             durability=lambda: log.durability,

@@ -92,7 +92,7 @@ class Budget:
         if count is None or left <= 0:
             self.asked.add(organization_id)
             return
-        metrics.limit_hit("monthly_tokens")
+        metrics.limit_hit("monthly_tokens", organization_id)
         raise RateLimited(
             f"the organization's budget of tokens for {count.month.name} is used up;"
             " it begins anew with the next month (UTC)",

@@ -1,23 +1,34 @@
-"""The gauges of `/metrics`: each scrape reads the parts of the process."""
+"""The gauges of `/metrics` and of `/v1/metrics`: each request reads the parts of the process."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 from fastapi import APIRouter
 
+from . import metrics
 from .agents.workers.pool import WorkerPool
 from .config.settings import Settings
 from .feed.hub import Hub
 from .feed.remote import RemoteStreams, SpreadStreams
+from .http.api.live_metrics import (
+    Here,
+    HistogramBody,
+    NodeMetrics,
+    OpenTurnsBody,
+    ViewersBody,
+)
 from .http.api.metrics import Gauges, ServerMetrics, metrics_router
 from .http.serving.worker_place import WorkerPlace
 from .http.watchdog import StreamWatchdog
 from .http.websocket.routes import SocketRoutes
 from .http.worker_metrics import Telling, WorkerMetrics
 from .log.sqlite.log import SqliteLog
+from .metrics import CHUNKS, METERS, Figures
+from .model.events import event_stream
 from .sessions.expiry import Expiry
 from .sessions.session_list import SessionList
 from .sessions.supervisor import Supervisor
@@ -81,6 +92,54 @@ def metrics_of(
     workers.start()
     stack.push_async_callback(workers.close)
     return metrics_router(workers.tellings, token)
+
+
+def live_metrics_here(
+    node: str,
+    hub: Hub,
+    supervisor: Supervisor,
+    watch: StreamWatchdog,
+    sockets: SocketRoutes,
+) -> Here:
+    """What these parts do, of one organization or of all; `node` is the id of this node."""
+    began = time.monotonic()
+
+    def here(organization_id: str | None) -> NodeMetrics:
+        def counts(stream: str) -> bool:
+            if organization_id is None or stream == event_stream(organization_id):
+                return True
+            return supervisor.organization_of(stream) == organization_id
+
+        live, behind = hub.live_and_behind(counts)
+        running, queued = supervisor.open_turns(organization_id)
+        if organization_id is None:
+            kinds = watch.kinds()
+            figures, streams = _of_all(), kinds["sse"] + kinds["transfer"] + sockets.count
+        else:
+            figures, streams = metrics.figures(organization_id), watch.count_of(organization_id)
+        return NodeMetrics(
+            node=node,
+            uptime_seconds=round(time.monotonic() - began, 3),
+            open_streams=streams,
+            viewers=ViewersBody(live=live, behind=behind),
+            open_turns=OpenTurnsBody(running=running, queued=queued),
+            ended_turns=dict(figures.turns.counts),
+            chunks=figures.chunks,
+            first_chunk=HistogramBody.of(figures.first_chunk),
+            append_to_socket=HistogramBody.of(figures.append_to_socket),
+            limits_hit=dict(figures.limits.counts),
+        )
+
+    return here
+
+
+def _of_all() -> Figures:
+    """The figures of the process, in the form of those of an organization."""
+    figures = Figures()
+    figures.chunks = METERS.appended.counts[CHUNKS]
+    figures.turns, figures.limits = METERS.turns, METERS.limits
+    figures.first_chunk, figures.append_to_socket = METERS.first_chunk, METERS.append_to_socket
+    return figures
 
 
 def _node_gauges(log: AnyLog) -> Gauges:

@@ -17,6 +17,8 @@ from typing import NamedTuple, TypeVar
 
 #: Different words of a counter. Any further word is counted as OTHER.
 _MAX_WORDS = 64
+#: Organizations whose figures are kept.
+_MAX_ORGANIZATIONS = 10_000
 OTHER = "other"
 #: The prefix of every name.
 PREFIX = "resonantgenesis_"
@@ -86,6 +88,19 @@ class Histogram:
 C = TypeVar("C", "Counter", "Histogram")
 
 
+class Figures:
+    """What an organization's turns did in this process, and which limits held it back."""
+
+    __slots__ = ("append_to_socket", "chunks", "first_chunk", "limits", "turns")
+
+    def __init__(self) -> None:
+        self.chunks = 0
+        self.turns = Counter()
+        self.limits = Counter()
+        self.first_chunk = Histogram(_FAST)
+        self.append_to_socket = Histogram(_FAST)
+
+
 class Metric(NamedTuple):
     """One metric: its name without PREFIX, its label (or none), its help, and its counts.
 
@@ -149,6 +164,12 @@ class Meters:
             "",
             "From a batch's append to the log until it is written to the connections of all "
             "its live viewers; one value for each batch that has any.",
+        )
+        self.first_chunk = self._add(
+            Histogram(_FAST),
+            "first_chunk_seconds",
+            "",
+            "From the start of a turn's agent until the turn's first chunk is stored.",
         )
         self.commit_seconds = self._add(
             Histogram(_SECONDS), "commit_seconds", "", "Time of a group commit, the fsync included."
@@ -299,6 +320,10 @@ class Meters:
         )
         #: When what is being announced was given to the log, `time.perf_counter`.
         self.submitted_at = 0.0
+        #: Seconds from then until its live viewers had it; None: it has none.
+        self.delivery: float | None = None
+        #: By organization; the newest.
+        self.organizations: dict[str, Figures] = {}
 
     def _add(self, counts: C, name: str, label: str, help: str) -> C:
         self.table.append(Metric(name, label, help, counts))
@@ -321,6 +346,7 @@ def kind_of(stream: str) -> str:
 def announcing(submitted_at: float) -> None:
     """Note when the next announced batch was given to the log (`time.perf_counter`)."""
     METERS.submitted_at = submitted_at
+    METERS.delivery = None
 
 
 def appended(kind: str, entries: int) -> None:
@@ -335,8 +361,13 @@ def delivered(kind: str, entries: int) -> None:
     """
     if kind == RECORDS:
         return
-    (METERS.chunks_delivered if kind == CHUNKS else METERS.events_delivered).add(LIVE, entries)
-    METERS.append_to_socket.add(time.perf_counter() - METERS.submitted_at)
+    seconds = time.perf_counter() - METERS.submitted_at
+    METERS.append_to_socket.add(seconds)
+    if kind == CHUNKS:
+        METERS.chunks_delivered.add(LIVE, entries)
+        METERS.delivery = seconds
+    else:
+        METERS.events_delivered.add(LIVE, entries)
 
 
 def replayed(stream: str, entries: int) -> None:
@@ -359,9 +390,32 @@ def commit_failed() -> None:
     METERS.commit_failures.add("failed")
 
 
-def turn_ended(status: str, code: str | None) -> None:
+def figures(organization_id: str) -> Figures:
+    """Those of one organization. Of the longest known they are forgotten once there are many."""
+    found = METERS.organizations.get(organization_id)
+    if found is None:
+        if len(METERS.organizations) >= _MAX_ORGANIZATIONS:
+            del METERS.organizations[next(iter(METERS.organizations))]
+        found = METERS.organizations[organization_id] = Figures()
+    return found
+
+
+def turn_written(own: Figures, chunks: int, seconds: float | None) -> None:
+    """Count chunks of a turn that were announced just now; `seconds`: since the start of its agent,
+    if they are its first ones."""
+    own.chunks += chunks
+    if METERS.delivery is not None:
+        own.append_to_socket.add(METERS.delivery)
+    if seconds is not None:
+        METERS.first_chunk.add(seconds)
+        own.first_chunk.add(seconds)
+
+
+def turn_ended(status: str, code: str | None, organization_id: str | None = None) -> None:
     """Count a turn whose end is stored; `code` is the code of its error, if it has one."""
     METERS.turns.add(status)
+    if organization_id is not None:
+        figures(organization_id).turns.add(status)
     if code is not None:
         METERS.turn_errors.add(code)
 
@@ -409,9 +463,11 @@ def webhook_posted(result: str, seconds: float) -> None:
     METERS.webhook_seconds.add(seconds)
 
 
-def limit_hit(name: str) -> None:
+def limit_hit(name: str, organization_id: str | None = None) -> None:
     """Count a request or turn that a limit held back; `name` is a fixed word like `requests`."""
     METERS.limits.add(name)
+    if organization_id is not None:
+        figures(organization_id).limits.add(name)
 
 
 def log_dropped(output: str, lines: int) -> None:

@@ -49,7 +49,7 @@ class LimitEvents:
 
     def met(self, organization_id: str, key_id: str | None, name: str, limit: int) -> None:
         """Like `reached`; `key_id` is None where the request's key is not known."""
-        metrics.limit_hit(name)
+        metrics.limit_hit(name, organization_id)
         owner = key_id if key_id and not name.startswith(ORGANIZATION) else organization_id
         now = self._clock()
         if now - self._last.get((owner, name), 0.0) < INTERVAL or self._waiting.full():

@@ -474,11 +474,14 @@ class Hub:
         """Whether any stream has a reader."""
         return len(self._topics) > len(self._left)
 
-    def live_and_behind(self) -> tuple[int, int]:
-        """Numbers of readers of chunks and events: those that get live entries, those behind."""
+    def live_and_behind(
+        self, counts: Callable[[str], bool] = lambda _stream: True
+    ) -> tuple[int, int]:
+        """Numbers of readers of chunks and events: those that get live entries, those behind; of
+        the streams that are to be counted."""
         live = total = 0
-        for topic in self._topics.values():
-            if topic.readers and topic.kind != metrics.RECORDS:
+        for stream, topic in self._topics.items():
+            if topic.readers and topic.kind != metrics.RECORDS and counts(stream):
                 total += len(topic.readers)
                 live += sum(map(len, topic.attached.values()))
                 live += sum(len(group.writes) for group in topic.parked.values())

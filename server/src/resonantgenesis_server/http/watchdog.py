@@ -112,6 +112,10 @@ class StreamWatchdog:
             stream.kind for stream in self._credential_of
         )
 
+    def count_of(self, organization_id: str) -> int:
+        """The number of an organization's open streams, sockets and transfers."""
+        return self._of_organization[organization_id]
+
     def check_limit(self, principal: Principal) -> None:
         """Raise RateLimited if the key or its organization has as many streams, sockets and
         transfers open as it may. Await nothing from here to `add`; else use `opening`."""

@@ -14,7 +14,11 @@ RESOURCES = (
 )  # fmt: skip
 #: Takes turns of agents as a worker.
 SERVE = "agents:serve"
-SCOPES = frozenset({"*", SERVE, *(f"{r}:{mode}" for r in RESOURCES for mode in ("read", "write"))})
+#: Sees the organization's live figures.
+METRICS = "metrics:read"
+SCOPES = frozenset(
+    {"*", SERVE, METRICS, *(f"{r}:{mode}" for r in RESOURCES for mode in ("read", "write"))}
+)
 
 
 @dataclass(frozen=True, slots=True)

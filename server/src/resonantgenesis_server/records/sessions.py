@@ -161,9 +161,12 @@ class SessionRepository:
         due = [row.id for row in rows if row.wakes_at <= micros(now)]
         return due, seconds(rows[0].wakes_at) if rows and not due else None
 
-    async def waiting(self) -> int:
-        """The sessions of all organizations whose turn waits for answers."""
-        query = select(func.count()).where(tables.sessions.c.wakes_at.is_not(None))
+    async def waiting(self, organization_id: str | None = None) -> int:
+        """The sessions whose turn waits for answers, of one organization or all."""
+        columns = tables.sessions.c
+        query = select(func.count()).where(columns.wakes_at.is_not(None))
+        if organization_id is not None:
+            query = query.where(columns.organization_id == organization_id)
         async with self._database.read() as connection:
             return int(await connection.scalar(query) or 0)
 

@@ -171,6 +171,7 @@ class SessionLog:
             fence=self._fence,
             position=self.head,
             event_stream=event_stream(self.info.organization_id),
+            organization_id=self.info.organization_id,
         )
         try:
             yield writer
@@ -288,7 +289,7 @@ class SessionLog:
         )
         for _ in unanswered:
             metrics.input_given("cancelled")
-        metrics.turn_ended(outcome.status, code)
+        metrics.turn_ended(outcome.status, code, self.info.organization_id)
         log = log_.info if failure else log_.debug
         log(
             "turn ended",

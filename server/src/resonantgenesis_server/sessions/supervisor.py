@@ -187,9 +187,20 @@ class Supervisor(SessionHost):
         infos = [session.state.info for session in self._active.values()]
         return {info.organization_id for info in infos if info is not None}
 
-    def open_turns(self) -> tuple[int, int]:
-        """How many turns run in this process, and how many are queued."""
-        turns = [turn for session in self._active.values() for turn in session.state.open_turns]
+    def organization_of(self, session_id: str) -> str | None:
+        """The organization of a session that is in memory; None if it is not."""
+        state = self.states.known(session_id)
+        return None if state is None or state.info is None else state.info.organization_id
+
+    def open_turns(self, organization_id: str | None = None) -> tuple[int, int]:
+        """How many turns run in this process, and how many are queued: of one organization or
+        all."""
+        turns = [
+            turn
+            for session in self._active.values()
+            if organization_id in {None, self.organization_of(session.session_id)}
+            for turn in session.state.open_turns
+        ]
         running = sum(turn.status == "running" for turn in turns)
         queued = sum(turn.status == "queued" for turn in turns)
         return running, queued

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 
+from .. import metrics
 from ..log.base import Append, EventLog, LogError, LogOverloaded, NewEntry
 
 #: Chunks not yet handed to the log; past this the agent waits.
@@ -32,7 +34,14 @@ class TurnWriter:
     """
 
     def __init__(
-        self, log: EventLog, stream: str, *, fence: int, position: int, event_stream: str
+        self,
+        log: EventLog,
+        stream: str,
+        *,
+        fence: int,
+        position: int,
+        event_stream: str,
+        organization_id: str = "",
     ) -> None:
         self.position = position
         self.durable = position
@@ -42,6 +51,9 @@ class TurnWriter:
         self.on_aside: Callable[[bytes], None] = lambda _body: None
         self._log = log
         self._event_stream = event_stream
+        self._figures = metrics.figures(organization_id)
+        #: When the agent was started; None once there is a first chunk.
+        self._began: float | None = time.perf_counter()
         # Two lists in turn: one fills while the log has the other. The appends are made once, for
         # every token of every stream passes here.
         self._buffer: list[NewEntry] = []
@@ -172,6 +184,7 @@ class TurnWriter:
             self._refused(error)
             return
         self.durable = result[0]
+        self._count(len(self._under_way))
         self._under_way.clear()
         if self._asides:
             self._show_asides()
@@ -181,6 +194,11 @@ class TurnWriter:
             self._send()
         if self._changed is not None:
             self._wake()
+
+    def _count(self, chunks: int) -> None:
+        began, self._began = self._began, None
+        seconds = None if began is None else time.perf_counter() - began
+        metrics.turn_written(self._figures, chunks, seconds)
 
     def _refused(self, error: Exception | None) -> None:
         sent = self._under_way.copy()

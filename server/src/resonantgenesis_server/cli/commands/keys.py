@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ...model.principal import RESOURCES, SERVE
+from ...model.principal import METRICS, RESOURCES, SERVE
 from .. import values
 from ..client import items
 from ..options import AsJson, Data, Url, connect, to_stderr
@@ -27,7 +27,7 @@ ScopesOption = Annotated[
         "--scope",
         metavar="SCOPE",
         help=f"What it may do; give it once for each. One of {', '.join(RESOURCES)}, with"
-        f" `:read` or `:write`, or `{SERVE}`, or `*` for everything."
+        f" `:read` or `:write`, or `{SERVE}`, `{METRICS}`, or `*` for everything."
         f" Without it: {', '.join(SCOPES)}.",
     ),
 ]
