@@ -16,14 +16,14 @@ nothing can be announced between its check and the first push.
 from __future__ import annotations
 
 import contextlib
-from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Protocol, Self
+from typing import Protocol
 
 from .. import metrics
 from ..log.base import Entry
+from .encoder import Encoder
 from .filter import CompiledFilter
 
 #: Newest entries of a stream that stay in memory while it has readers. A reader that reconnects or
@@ -67,28 +67,6 @@ class Reader(Protocol):
 #: Takes bytes for a connection. Raises RuntimeError if the connection is closed. A reader whose
 #: connection the bytes fill is unparked before the call returns.
 Write = Callable[[bytes], object]
-
-
-class Encoder(ABC):
-    """Makes the bytes of entries. Equal encoders, with equal hashes, share the bytes.
-
-    Most have no state. One that has is equal to another only if both make the same bytes of a turn:
-    then their states are equal wherever both have everything.
-    """
-
-    __slots__ = ()
-
-    def copy(self) -> Self:
-        """An encoder that goes on from here by itself."""
-        return self
-
-    @abstractmethod
-    def encode(self, entries: Sequence[Entry]) -> Iterable[bytes]:
-        """A frame or message for each entry that the client is to see."""
-
-    @abstractmethod
-    def live(self, entries: Sequence[Entry]) -> bytes | None:
-        """The bytes for all parked readers. None if each must take these entries by itself."""
 
 
 class Sink(Protocol):

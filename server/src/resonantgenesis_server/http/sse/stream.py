@@ -16,7 +16,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ...codec.sse import HEARTBEAT, chunk_frame, frame_without_id
 from ...feed.compact import compact
-from ...feed.hub import Encoder, Write
+from ...feed.encoder import Encoder
+from ...feed.hub import Write
 from ...feed.subscription import Subscription
 from ...log.base import Entry, LogError
 from ...model.errors import ApiError, Unavailable

@@ -15,7 +15,8 @@ from typing import Protocol
 from starlette.types import Send
 
 from ...codec.websocket import deflated, text_frame
-from ...feed.hub import Encoder, Write
+from ...feed.encoder import Encoder
+from ...feed.hub import Write
 from ...feed.subscription import PAGE
 from ...log.base import Entry
 from ..serving.websocket_protocol import SocketConnection
