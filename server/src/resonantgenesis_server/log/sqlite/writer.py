@@ -76,7 +76,7 @@ class SqliteWriter:
         self._rows: list[Any] = []
         #: Entries placed in this transaction.
         self._placed = 0
-        self._thread: threading.Thread | None = None
+        self._running: threading.Thread | None = None
         self._announce: Callable[[list[Job]], None] = lambda _done: None
         self._broken: Callable[[], None] = lambda: None
         #: Defects in a row, by where.
@@ -91,8 +91,8 @@ class SqliteWriter:
         `broken` when one defect follows another."""
         self._announce = announce
         self._broken = broken
-        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
-        self._thread.start()
+        self._running = threading.Thread(target=self._run, name="log-writer", daemon=True)
+        self._running.start()
 
     def submit(self, job: Job) -> None:
         self._queue.put(job)
@@ -100,10 +100,10 @@ class SqliteWriter:
     def stop(self, timeout: float) -> bool:
         """Commit what is queued and end; False if that took longer than `timeout` seconds."""
         self._queue.put(None)
-        if self._thread is None:
+        if self._running is None:
             return True
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        self._running.join(timeout)
+        return not self._running.is_alive()
 
     # -- the thread ------------------------------------------------------------------------
 
