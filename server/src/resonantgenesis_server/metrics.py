@@ -97,8 +97,8 @@ class Figures:
         self.chunks = 0
         self.turns = Counter()
         self.limits = Counter()
-        self.first_chunk = Histogram(_FAST)
-        self.append_to_socket = Histogram(_FAST)
+        self.first_chunk = Histogram(_SECONDS)
+        self.append_to_socket = Histogram(_SECONDS)
 
 
 class Metric(NamedTuple):
@@ -166,7 +166,7 @@ class Meters:
             "its live viewers; one value for each batch that has any.",
         )
         self.first_chunk = self._add(
-            Histogram(_FAST),
+            Histogram(_SECONDS),
             "first_chunk_seconds",
             "",
             "From the start of a turn's agent until the turn's first chunk is stored.",
