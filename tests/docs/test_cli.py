@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from resonantgenesis_server.cli.app import app
+from resonantgenesis_server.cli.app import make_app
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
 
@@ -22,7 +22,7 @@ def commands_of(group: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
 
 
 def test_every_command_is_described() -> None:
-    commands = set(commands_of(typer.main.get_command(app)))
+    commands = set(commands_of(typer.main.get_command(make_app())))
     rows = re.findall(r"^\| (`.+?`) \| [A-Z]", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     shown = re.findall(r"`([^`]+)`", " ".join(rows))
     for command in commands:

@@ -136,6 +136,7 @@ if __name__ == "__main__":
 
     with importing():
         from resonantgenesis_server import app as _server  # noqa: F401
+        from resonantgenesis_server.codec import json_schema as _schemas  # noqa: F401
         from resonantgenesis_server.config import load as _settings  # noqa: F401
     assert threading.active_count() == 1
     _fork_on_demand(socket.socket(fileno=int(sys.argv[1])))

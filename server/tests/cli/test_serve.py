@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 from pathlib import Path
@@ -9,6 +10,35 @@ from pathlib import Path
 import pytest
 from cli_process import Process, RealServer, wait_until_ready
 from resonantgenesis_server.cli.nearby import free_port
+
+#: Each is large, and needed by some servers only, or by their first request of a kind.
+LATE = {
+    "aiohttp",
+    "alembic",
+    "asyncpg",
+    "cryptography",
+    "jsonschema",
+    "jwt",
+    "lxml",
+    "mcp",
+    "openai",
+    "pydantic_ai",
+    "resonantgenesis",
+    "resonantgenesis_server.agents.engines.llm.engine",
+    "sqlalchemy.dialects.postgresql",
+}
+
+
+def test_a_plain_server_imports_only_what_it_needs(tmp_path: Path) -> None:
+    port = free_port(0)
+    arguments = ["--port", str(port), "--data", str(tmp_path / "d")]
+    with Process("serve", *arguments, PYTHONPROFILEIMPORTTIME="1") as serve:
+        wait_until_ready(f"http://127.0.0.1:{port}", serve)
+        serve.signal(signal.SIGTERM)
+        assert serve.wait() == 0
+    imported = set(re.findall(r"^import time:.*\| +(\S+)$", serve.out, re.MULTILINE))
+    assert "resonantgenesis_server.serve" in imported
+    assert not imported & LATE
 
 
 @pytest.mark.parametrize("terminal", [True, False])

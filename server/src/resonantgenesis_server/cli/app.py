@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,62 +15,37 @@ from rich.console import Console
 from typer.exceptions import Abort, TyperException
 
 from ..logging.startup import StartupError
-from . import chat, demo, serve
-from .commands import (
-    agents,
-    backup,
-    console,
-    events,
-    files,
-    keys,
-    nodes,
-    organizations,
-    sessions,
-    store,
-    teams,
-    tokens,
-    usage,
-    webhooks,
-    workers,
-)
-from .doctor.command import doctor
 from .errors import UNWRITABLE, CliError
 from .render import show_text
 
 #: As a shell reports a program that SIGINT ended.
 _INTERRUPTED = 130
 
-app = typer.Typer(
-    name="resonantgenesis",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="ResonantGenesis Streaming: the server and its command line. New here? Begin with"
-    " `resonantgenesis demo`.",
-    epilog="Exit codes: 0 done, 1 the server or a turn failed, 2 usage or configuration,"
-    " 3 authentication, 4 network, 5 not found.",
-)
-app.command("serve")(serve.serve)
-app.command("config")(serve.show_config)
-app.command("demo")(demo.demo)
-app.command("doctor")(doctor)
-app.command("chat")(chat.chat)
-app.command("console")(console.console)
-app.add_typer(sessions.app, name="sessions")
-app.add_typer(events.app, name="events")
-app.add_typer(files.app, name="files")
-app.add_typer(agents.app, name="agents")
-app.add_typer(teams.app, name="teams")
-app.add_typer(keys.app, name="keys")
-app.add_typer(webhooks.app, name="webhooks")
-app.add_typer(tokens.app, name="tokens")
-app.add_typer(organizations.app, name="organizations")
-app.command("usage")(usage.usage)
-app.command("nodes")(nodes.nodes)
-app.command("workers")(workers.workers)
-app.add_typer(store.app, name="store")
-app.command("backup")(backup.backup)
-app.command("restore")(backup.restore)
-app.command("verify")(backup.verify)
+#: By its name, in the order of the help: its function, or its group of commands.
+_COMMANDS: Mapping[str, str] = {
+    "serve": ".serve:serve",
+    "config": ".serve:show_config",
+    "demo": ".demo:demo",
+    "doctor": ".doctor.command:doctor",
+    "chat": ".chat:chat",
+    "console": ".commands.console:console",
+    "sessions": ".commands.sessions:app",
+    "events": ".commands.events:app",
+    "files": ".commands.files:app",
+    "agents": ".commands.agents:app",
+    "teams": ".commands.teams:app",
+    "keys": ".commands.keys:app",
+    "webhooks": ".commands.webhooks:app",
+    "tokens": ".commands.tokens:app",
+    "organizations": ".commands.organizations:app",
+    "usage": ".commands.usage:usage",
+    "nodes": ".commands.nodes:nodes",
+    "workers": ".commands.workers:workers",
+    "store": ".commands.store:app",
+    "backup": ".commands.backup:backup",
+    "restore": ".commands.backup:restore",
+    "verify": ".commands.backup:verify",
+}
 
 
 def _show_version(is_set: bool) -> None:
@@ -80,7 +56,6 @@ def _show_version(is_set: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     _version: Annotated[
         bool,
@@ -92,11 +67,36 @@ def _options(
     pass
 
 
+def make_app(words: Sequence[str] = ()) -> typer.Typer:
+    """The command that the words name, or all commands: to import and build all of them takes
+    longer than most commands."""
+    app = typer.Typer(
+        name="resonantgenesis",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        help="ResonantGenesis Streaming: the server and its command line. New here? Begin with"
+        " `resonantgenesis demo`.",
+        epilog="Exit codes: 0 done, 1 the server or a turn failed, 2 usage or configuration,"
+        " 3 authentication, 4 network, 5 not found.",
+    )
+    app.callback()(_options)
+    first = next((word for word in words if not word.startswith("-")), None)
+    names = list(_COMMANDS) if first is None or first not in _COMMANDS else [first]
+    for name in names:
+        module, _, attribute = _COMMANDS[name].partition(":")
+        command = getattr(importlib.import_module(module, __package__), attribute)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    return app
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code; `arguments` default to the process's."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = app(words, prog_name="resonantgenesis", standalone_mode=False)
+        code = make_app(words)(words, prog_name="resonantgenesis", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()  # at the interpreter's end it is too late for a message
     except (CliError, StartupError) as error:

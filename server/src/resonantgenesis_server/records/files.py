@@ -24,7 +24,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..model.ids import new_id
@@ -187,8 +186,9 @@ class FileRepository:
 async def _hold(connection: AsyncConnection, content: Content, blob: str) -> None:
     """Lock the row of this content, made where there is none, until the transaction ends."""
     table = tables.blobs
-    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    query = make(table).values(digest=content.sha256, name=blob, size=content.size, damaged=False)
+    query = tables.insert_into(connection.dialect.name, table).values(
+        digest=content.sha256, name=blob, size=content.size, damaged=False
+    )
     name = case((table.c.damaged, query.excluded.name), else_=table.c.name)
     held = query.on_conflict_do_update(
         index_elements=[table.c.digest], set_={"name": name, "damaged": false()}

@@ -5,6 +5,9 @@ Times are whole microseconds since 1970: they compare the same in every database
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -19,9 +22,10 @@ from sqlalchemy import (
     Table,
     Text,
 )
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.dialects.postgresql.dml import Insert as PostgresInsert
-from sqlalchemy.dialects.sqlite.dml import Insert as SqliteInsert
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects.postgresql.dml import Insert as PostgresInsert
+    from sqlalchemy.dialects.sqlite.dml import Insert as SqliteInsert
 
 metadata = MetaData(
     naming_convention={
@@ -273,7 +277,11 @@ schema_version = Table(
 
 def insert_into(dialect: str, table: Table) -> PostgresInsert | SqliteInsert:
     """An INSERT with ON CONFLICT, which both databases have and SQLAlchemy knows per database."""
-    return (postgresql.insert if dialect == "postgresql" else sqlite.insert)(table)
+    # The engine has imported this one; nobody needs the other.
+    insert: PostgresInsert | SqliteInsert = importlib.import_module(
+        f"sqlalchemy.dialects.{dialect}"
+    ).insert(table)
+    return insert
 
 
 def micros(seconds: float) -> int:

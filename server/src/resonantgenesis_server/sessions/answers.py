@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,7 +12,6 @@ import orjson
 
 from ..agents.base import Answer
 from ..codec.json import dumps
-from ..codec.json_schema import problems_of
 from ..model.errors import InvalidRequest, PayloadTooLarge
 from ..model.limits import Limits
 from .state import OpenAsk
@@ -122,7 +122,8 @@ def check_answer(
         )
     schema = asked.get("schema")
     if ask.kind == "input" and schema is not None:
-        problems = problems_of(schema, request.payload)
+        json_schema = importlib.import_module("..codec.json_schema", __package__)
+        problems = json_schema.problems_of(schema, request.payload)
         if problems:
             fields = {f"payload{place}": problem for place, problem in problems.items()}
             said = "; ".join(f"{name}: {problem}" for name, problem in fields.items())

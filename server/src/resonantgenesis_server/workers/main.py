@@ -38,10 +38,12 @@ _READ = 4096
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
     """Around the imports of a start. Raises StartupError for libraries that do not fit."""
-    # Nothing that an import makes is garbage. Looking for garbage took a fifth of its time.
+    # Nothing that an import makes is garbage. Looking for garbage took a fifth of its time, and
+    # each later look would begin with all of it.
     gc.disable()
     try:
         yield
+        gc.freeze()
     except ImportError as error:
         if error.name is not None:  # a module is missing or broken: its traceback tells which
             raise

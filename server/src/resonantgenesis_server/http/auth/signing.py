@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import jwt
-
 from ...model.errors import Conflict
 from ...model.ids import new_id
+from ...model.imports import imported
 from ...model.principal import SCOPES, Principal
 from ...records.credentials import CredentialHasher
 from ...records.secrets import SecretRepository
 
+#: The library, which few servers need: keys of the API are no tokens.
+_JWT = "jwt"
 _ALGORITHM = "HS256"
 _REQUIRED = ["org", "key", "scopes", "exp", "jti"]
 
@@ -39,6 +41,7 @@ class TokenSigner:
 
     def __init__(self, current: SigningKey, *former: SigningKey) -> None:
         self._current = current
+        self._jwt = importlib.import_module(_JWT)
         self._keys = {key.id: key.value for key in (current, *former)}
 
     def sign(self, principal: Principal, *, now: float) -> str:
@@ -61,7 +64,10 @@ class TokenSigner:
             if value is not None:
                 claims[name] = value
         headers = {"kid": self._current.id}
-        return jwt.encode(claims, self._current.value, algorithm=_ALGORITHM, headers=headers)
+        token: str = self._jwt.encode(
+            claims, self._current.value, algorithm=_ALGORITHM, headers=headers
+        )
+        return token
 
     @property
     def current_id(self) -> str:
@@ -85,14 +91,14 @@ class TokenSigner:
         if key_id is None:
             return None
         try:
-            claims = jwt.decode(
+            claims = self._jwt.decode(
                 token,
                 self._keys[key_id],
                 algorithms=[_ALGORITHM],
                 # The expiry is compared below, with the caller's clock.
                 options={"require": _REQUIRED, "verify_exp": False, "verify_iat": False},
             )
-        except jwt.InvalidTokenError:
+        except self._jwt.InvalidTokenError:
             return None
         if now >= claims["exp"]:
             return None
@@ -111,8 +117,8 @@ class TokenSigner:
         if not may_be_token(credential):
             return None
         try:
-            header = jwt.get_unverified_header(credential)
-        except jwt.InvalidTokenError:
+            header = self._jwt.get_unverified_header(credential)
+        except self._jwt.InvalidTokenError:
             return None
         kid = header.get("kid")
         return kid if isinstance(kid, str) and kid in self._keys else None
@@ -205,6 +211,7 @@ class SigningKeys:
 
     async def _load(self) -> TokenSigner:
         asked = self._monotonic()
+        await imported(_JWT)
         versions = await self._secrets.versions(_SECRET)
         signer = TokenSigner(*(self._key(version.value) for version in versions))
         self._signer, self._until = signer, asked + _TTL
