@@ -89,6 +89,57 @@ def test_use_stream_in_a_page(server: ServerProcess) -> None:
     assert "the shop is closed" in page["failed"]
 
 
+@pytest.fixture(scope="module")
+def threads(server: ServerProcess) -> dict[str, Any]:
+    return run_client("langgraph_threads.mjs", server)
+
+
+def test_a_thread_streams_whole_runs(threads: dict[str, Any]) -> None:
+    whole = threads["whole"]
+    assert whole["types"] == ["human", "ai", "tool", "ai"] and whole["status"] == "success"
+    assert whole["call"] == ["calculator", 30] and whole["texts"][-1] == whole["last"]
+    assert threads["again"] == ["human", "ai", "tool", "ai", "human", "ai"]
+
+
+def test_a_cut_of_a_threads_stream_loses_and_doubles_nothing(threads: dict[str, Any]) -> None:
+    words = "".join(f"word-{number:06d} " for number in range(1, 9))
+    assert len(threads["cuts"]) == 12
+    assert all(
+        each[:2] == [[words], [["human", "word"], ["ai", words]]] for each in threads["cuts"]
+    )
+    assert sum(again for _, _, again in threads["cuts"]) >= 10, "a stream was opened again"
+
+
+def test_a_threads_run_is_cancelled_fails_and_is_refused(threads: dict[str, Any]) -> None:
+    assert threads["cancel"] == [["running", "text", "interrupted"], True, 0, "interrupted"]
+    assert threads["failed"] == ["failed", "the shop is closed"]
+    assert threads["refusals"] == [
+        401, "no_such_run", "invalid_argument", "invalid_argument", "no_such_interrupt",
+        "not_supported",
+    ]  # fmt: skip
+
+
+def test_a_threads_interrupt_is_answered_from_another_page(threads: dict[str, Any]) -> None:
+    seen = ["running", "input.requested", "interrupted", "input.answered", "running", "completed"]
+    said = [["human", "o"], ["ai", "Looking. "]]
+    assert threads["interrupts"] == [
+        ["refund", 2, seen, [*said, ["tool", "paid"], ["ai", "Paid."]]],
+        ["refund", 2, seen, [*said, ["tool", "denied"], ["ai", "Not paid."]]],
+    ]
+
+
+def test_the_newer_use_stream_in_a_page(server: ServerProcess) -> None:
+    page = run_client("langgraph_use_stream.mjs", server)
+    messages, calls = page["whole"]
+    assert [kind for kind, _ in messages] == ["human", "ai", "tool", "ai"]
+    assert calls == ["calculator"] and "= 30" in messages[-1][1]
+    assert page["second"] == [["human", "count to 3"], ["ai", "1 2 3"]]
+    assert page["interrupt"] == ["refund", ["human", "ai", "tool", "ai"], 0]
+    assert page["reload"] == [["human", "ai"], True], "the text goes on growing"
+    assert page["stopped"] == [True, True]
+    assert page["failed"] == ["Error: the shop is closed", False]
+
+
 def test_the_python_sdk(server: ServerProcess) -> None:
     given = json.dumps({"base": server.url, "key": KEY})
     program = Path(__file__).with_name("langgraph_client.py")

@@ -69,6 +69,7 @@ _RUN_BODY = {
     "assistant_id": "guide",
     "input": {"messages": [{"role": "user", "content": "count to 1"}]},
 }
+_COMMAND = {"id": 1, "method": "run.start", "params": _RUN_BODY}
 _CHAT = "/v1/agents/{agent_id}/chat"
 _CHAT_BODY = {"messages": [{"role": "user", "parts": [{"type": "text", "text": "count to 1"}]}]}
 _TEAM = {"name": "n", "strategy": "sequential", "members": [{"agent_id": "guide"}]}
@@ -213,6 +214,8 @@ OF_CLIENTS: dict[tuple[str, str], Endpoint] = {
     ("GET", _THREAD_RUN + "/stream"): Endpoint("sessions:read"),
     ("GET", _THREAD_RUN + "/join"): Endpoint("sessions:read"),
     ("POST", _THREAD_RUN + "/cancel"): Endpoint("sessions:write", {}),
+    ("POST", _THREAD + "/commands"): Endpoint("sessions:write", _COMMAND),
+    ("POST", _THREAD + "/stream/events"): Endpoint("sessions:read", {"channels": ["values"]}),
     ("POST", _OPENAI + "/chat/completions"): Endpoint(
         "sessions:write",
         {"model": "guide", "messages": [{"role": "user", "content": "count to 1"}]},

@@ -23,7 +23,9 @@ MODES = st.sets(st.sampled_from(SHOWN)).map(frozenset)
 
 
 def fold(modes: frozenset[str] = ALL, first: int = 1, turn: int = 1) -> RunStreamFrames:
-    info = RunInfo("sess_1", turn, "r", "a", "t", first, goals={1: "one", 2: "two"})
+    said = enumerate(["one", "two"], 1)
+    goals = {of: human_message(f"msg_sess_1.{of}.goal", text) for of, text in said}
+    info = RunInfo("sess_1", turn, "r", "a", "t", first, goals=goals)
     return RunStreamFrames(info, modes, subgraphs=True)
 
 

@@ -15,7 +15,7 @@ from ..codec.json import dumps, loads
 from ..codec.sse import OPENING
 from ..http.auth.authenticator import require
 from ..http.limits import RequestLimit
-from ..http.sse.stream import Headers, SseStream, StreamHeaders, session_headers
+from ..http.sse.stream import Headers, SseEncoder, SseStream, StreamHeaders, session_headers
 from ..http.watchdog import StreamWatchdog
 from ..log.base import Entry
 from ..model.errors import InvalidRequest, NotFound, SessionNotFound
@@ -135,15 +135,33 @@ class ClientStreams:
         """Answer with the frames of a turn from frame `skip` on, until its end; turn 0: with those
         of the session. `after`: the fold takes in all chunks behind this position, and not only
         those of the turn. `waits`: a turn that waits is no end."""
-        principal: Principal = scope["state"]["principal"]
         start = ReadFrom(after=after, turn=ref.turn or None, waits=waits)
+        encoder = FramesEncoder(fold, skip)
+        await self.follow(
+            scope, receive, send, ref, start, encoder, headers=headers, opening=opening
+        )
+
+    async def follow(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        ref: TurnRef,
+        start: ReadFrom,
+        encoder: SseEncoder,
+        *,
+        headers: Headers = (),
+        opening: bytes = OPENING,
+    ) -> None:
+        """Answer with a session's chunks from `start` on, as the encoder writes them."""
+        principal: Principal = scope["state"]["principal"]
         with self.watch.opening(principal) as place:
             subscription = await self.service.subscribe(principal, ref.session_id, start)
             if subscription is None:
                 raise NotFound("the turn has no chunks")
             stream = SseStream(
                 subscription,
-                FramesEncoder(fold, skip),
+                encoder,
                 principal,
                 self.limits,
                 scope=scope,

@@ -83,18 +83,18 @@ class TurnHistory:
         entry = await self._one(control_stream(session_id), turn.record)
         return TurnRequest.of(entry.body)
 
-    async def goals(self, session_id: str, turns: Sequence[TurnState]) -> dict[int, str]:
-        """The goals of turns that follow one another, by turn."""
+    async def requests(self, session_id: str, turns: Sequence[TurnState]) -> dict[int, TurnRequest]:
+        """The requests of turns that follow one another, by turn."""
         numbers = {turn.record: turn.turn for turn in turns}
         after, last = min(numbers, default=1) - 1, max(numbers, default=0)
-        found: dict[int, str] = {}
+        found: dict[int, TurnRequest] = {}
         while after < last:
             page = await self._log.read(
                 control_stream(session_id), after, limit=_PAGE_ENTRIES, max_bytes=_PAGE_BYTES
             )
             for entry in page.entries:
                 if entry.position in numbers:
-                    found[numbers[entry.position]] = TurnRequest.of(entry.body).goal
+                    found[numbers[entry.position]] = TurnRequest.of(entry.body)
             if page.at_end or not page.entries:
                 break
             after = page.entries[-1].position

@@ -169,7 +169,8 @@ class AgUiRoutes:
             return
         session_id, state = found
         turns = state.turns[-_RUNS:]
-        goals = await self._service.supervisor.history.goals(session_id, turns)
+        requests = await self._service.supervisor.history.requests(session_id, turns)
+        goals = {turn: request.goal for turn, request in requests.items()}
         fold = ThreadFrames(session_id, body.thread_id, turns[0].turn, goals)
         ref = TurnRef(session_id, 0)
         after = next((turn.first for turn in turns if turn.first), 1) - 1

@@ -10,7 +10,7 @@ with the open turns before it, whose chunks it takes in without an event.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -50,29 +50,86 @@ class RunInfo:
     thread_id: str
     first: int
     before: Sequence[Json] = ()
-    goals: Mapping[int, str] | None = None
+    goals: Mapping[int, Json] | None = None
 
 
-class RunStreamFrames(TurnFrames):
+class ThreadFold:
+    """What the chunks of a thread's turns say so far: its messages, and where the next one stands.
+
+    It begins with turn `turn`, and with the messages `before` it. `goals`: the user's messages from
+    there on, by turn.
+    """
+
+    __slots__ = ("_answer", "_before", "_goals", "_inner", "_places", "_session_id", "_turn")
+
+    def __init__(
+        self, session_id: str, turn: int, before: Sequence[Json], goals: Mapping[int, Json]
+    ) -> None:
+        self._session_id = session_id
+        self._turn = turn
+        self._before = list(before)
+        self._goals = dict(goals)
+        self._answer = AnswerFold()
+        self._places = Places()
+        #: The places of sub-agents, by their namespaces.
+        self._inner: dict[str, Places] = {}
+
+    def copy(self) -> Self:
+        other = copy(self)
+        other._goals = dict(self._goals)
+        other._answer = deepcopy(self._answer)
+        other._places = self._places.copy()
+        other._inner = {name: places.copy() for name, places in self._inner.items()}
+        return other
+
+    def _pass(self, turn: int) -> None:
+        """The turn of this number has ended; the next one begins."""
+        self._before = self._thread_messages()[-messages.MOST_MESSAGES :]
+        self._goals.pop(self._turn, None)
+        self._turn = turn + 1
+        self._answer = AnswerFold()
+        self._places = Places()
+        self._inner = {}
+
+    def _base(self) -> str:
+        return f"msg_{self._session_id}.{self._turn}"
+
+    def _answers(self) -> list[Json]:
+        return messages.answer_messages(self._base(), self._answer.parts, self._answer.usage)
+
+    def _thread_messages(self) -> list[Json]:
+        # Who only counts the events has no messages of the user.
+        human = self._goals.get(self._turn) or messages.human_message(f"{self._base()}.goal", "")
+        return [*self._before, human, *self._answers()]
+
+    def _values(self) -> Json:
+        return {"messages": self._thread_messages()}
+
+    def _ai(self, number: int) -> Json:
+        """An AI message as it is now."""
+        empty = messages.ai_message(self._base(), number)
+        # The fold leaves out what is beyond its bounds.
+        return next((each for each in self._answers() if each["id"] == empty["id"]), empty)
+
+    def _inside(self, space: str) -> Places:
+        return self._inner.setdefault(space, Places())
+
+
+class RunStreamFrames(ThreadFold, TurnFrames):
     """The events of one turn in these modes; with `subgraphs` also of its sub-agents."""
 
     __slots__ = (
-        "_answer", "_before", "_begun", "_chunks", "_failure", "_info", "_inner", "_length",
-        "_modes", "_places", "_shown", "_steps", "_told", "_turn", "_wanted",
+        "_begun", "_chunks", "_failure", "_info", "_length", "_modes", "_shown", "_steps", "_told",
+        "_wanted",
     )  # fmt: skip
 
     def __init__(self, info: RunInfo, modes: frozenset[str], *, subgraphs: bool = False) -> None:
+        super().__init__(info.session_id, info.first, info.before, info.goals or {})
         self._info = info
         self._modes = modes
         self._wanted = modes | {_ALWAYS}
         if subgraphs and "messages-tuple" in modes:
             self._wanted |= {_INNER}
-        self._before = list(info.before)
-        self._turn = info.first
-        self._answer = AnswerFold()
-        self._places = Places()
-        #: The places of sub-agents, by their namespaces.
-        self._inner: dict[str, Places] = {}
         #: The steps that run.
         self._steps: frozenset[int] = frozenset()
         self._begun = False
@@ -87,13 +144,6 @@ class RunStreamFrames(TurnFrames):
     def key(self) -> tuple[object, ...]:
         info = self._info
         return ("langgraph", info.session_id, info.turn, info.first, info.thread_id, self._wanted)
-
-    def copy(self) -> Self:
-        other = super().copy()
-        other._answer = deepcopy(self._answer)
-        other._places = self._places.copy()
-        other._inner = {name: places.copy() for name, places in self._inner.items()}
-        return other
 
     def frames(self, kind: str, chunk: Chunk) -> list[bytes]:
         self._answer.add(chunk)
@@ -113,34 +163,6 @@ class RunStreamFrames(TurnFrames):
         if "custom" not in self._modes or not self._begun:
             return []
         return [b"event: custom\ndata: %b\n\n" % dumps(chunk)]
-
-    def _pass(self, turn: int) -> None:
-        """An earlier turn has ended."""
-        self._before = self._thread_messages()
-        self._answer = AnswerFold()
-        self._turn = turn + 1
-
-    # -- the thread's values ---------------------------------------------------------------
-
-    def _base(self) -> str:
-        return f"msg_{self._info.session_id}.{self._turn}"
-
-    def _answers(self) -> list[Json]:
-        return messages.answer_messages(self._base(), self._answer.parts, self._answer.usage)
-
-    def _thread_messages(self) -> list[Json]:
-        goal = (self._info.goals or {}).get(self._turn, "")
-        human = messages.human_message(f"{self._base()}.goal", goal)
-        return [*self._before, human, *self._answers()]
-
-    def _values(self) -> Json:
-        return {"messages": self._thread_messages()}
-
-    def _ai(self, number: int) -> Json:
-        """An AI message as it is now."""
-        empty = messages.ai_message(self._base(), number)
-        # The fold leaves out what is beyond its bounds.
-        return next((each for each in self._answers() if each["id"] == empty["id"]), empty)
 
     def _about(self, node: str) -> Json:
         info = self._info
@@ -180,7 +202,7 @@ class RunStreamFrames(TurnFrames):
 
     def _piece(self, chunk: Chunk, length: int, **fields: Any) -> Iterator[_Event]:
         """A piece of an AI message."""
-        space = _namespace(chunk)
+        space = namespace(chunk)
         if space:
             number = self._inside(space).text()
             piece = messages.ai_chunk(f"{self._base()}.{space}", number, **fields)
@@ -206,9 +228,6 @@ class RunStreamFrames(TurnFrames):
             self._shown = max(self._length, 1)
             yield "messages", "messages/partial", lambda: [self._ai(number)]
 
-    def _inside(self, space: str) -> Places:
-        return self._inner.setdefault(space, Places())
-
     def _whole(self, number: int) -> Iterator[_Event]:
         """The AI message of this number is whole, if there is one."""
         if number > self._told:
@@ -217,7 +236,7 @@ class RunStreamFrames(TurnFrames):
             yield "messages", "messages/complete", lambda: [self._ai(number)]
 
     def _call(self, chunk: Chunk) -> Iterator[_Event]:
-        space, call_id = _namespace(chunk), chunk["call_id"]
+        space, call_id = namespace(chunk), chunk["call_id"]
         places = self._inside(space) if space else self._places
         before = places.number
         number, index = places.call(call_id)
@@ -238,7 +257,7 @@ class RunStreamFrames(TurnFrames):
         yield "values", "values", self._values
 
     def _result(self, chunk: Chunk) -> Iterator[_Event]:
-        space = _namespace(chunk)
+        space = namespace(chunk)
         places = self._inside(space) if space else self._places
         if not places.knows(chunk["call_id"]):
             yield from self._call(chunk)
@@ -258,7 +277,7 @@ class RunStreamFrames(TurnFrames):
         yield "values", "values", self._values
 
     def _step(self, chunk: Chunk) -> Iterator[_Event]:
-        space = "" if "session_id" in chunk else _namespace(chunk)
+        space = "" if "session_id" in chunk else namespace(chunk)
         number, status = chunk["step"], chunk["status"]
         if status == "started" and number not in self._steps and not space:
             self._places.step()
@@ -295,7 +314,7 @@ class RunStreamFrames(TurnFrames):
             yield _ALWAYS, "error", lambda: failure
 
 
-def _namespace(chunk: Chunk) -> str:
+def namespace(chunk: Chunk) -> str:
     """Where a sub-agent's messages stand, "" for the turn's own agent: LangGraph names a subgraph
     by the node that runs it, which is a call of a tool here."""
     if chunk.get("parent"):

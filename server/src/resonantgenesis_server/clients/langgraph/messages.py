@@ -14,6 +14,10 @@ from typing import Any, Self
 import orjson
 
 Json = dict[str, Any]
+#: The newest messages that a thread's values have at most.
+MOST_MESSAGES = 1_000
+#: The entry of a turn's metadata that has the client's id of the user's message.
+MESSAGE_ID = "langgraph_message_id"
 #: The place of a call: the number of its AI message, and its number there.
 CallPlace = tuple[int, int]
 
@@ -168,7 +172,8 @@ def page_messages(messages: Sequence[Mapping[str, Any]]) -> list[Json]:
         if message.get("replaced_by"):
             continue
         if message["role"] == "user":
-            found.append(human_message(message["id"], message["parts"][0]["content"]))
+            name = (message.get("metadata") or {}).get(MESSAGE_ID) or message["id"]
+            found.append(human_message(name, message["parts"][0]["content"]))
         else:
             found += answer_messages(message["id"], message["parts"], message.get("usage"))
     return found

@@ -14,7 +14,7 @@ from ...model.limits import Limits
 from ...sessions.answers import InputRequest
 from ...sessions.request import IfBusy, TurnRequest
 from .encode import SHOWN, SILENT
-from .messages import Json
+from .messages import MESSAGE_ID, Json
 
 _USER = {"human", "user"}
 #: Parts of `configurable` that are LangGraph's own.
@@ -101,7 +101,7 @@ class ThreadRunBody(Body):
             "agent_id": self.assistant_id,
             "goal": goal,
             "context": {**own, **state, **(self.context or {})},
-            "metadata": self.metadata or {},
+            "metadata": {**(self.metadata or {}), **_message_id(self.input)},
             "if_busy": self.if_busy(waits=waits),
             "on_disconnect": self.on_disconnect or "continue",
         }
@@ -177,6 +177,14 @@ def goal_of(value: Any) -> tuple[str, Json]:
     if not goal:
         raise InvalidRequest.field("input", "ends with a message of the user, in messages")
     return goal, state
+
+
+def _message_id(value: Any) -> Json:
+    """The client's own id of the last message, by which a page knows it again."""
+    given = value.get("messages") if isinstance(value, Mapping) else None
+    last = given[-1] if isinstance(given, list) and given else given
+    name = last.get("id") if isinstance(last, Mapping) else None
+    return {MESSAGE_ID: name} if isinstance(name, str) and 0 < len(name) <= 255 else {}
 
 
 def _said(message: Any) -> tuple[str, str]:

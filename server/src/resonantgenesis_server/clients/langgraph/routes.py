@@ -38,6 +38,7 @@ from .requests import (
     modes_of,
 )
 from .runs import ThreadRuns, caller
+from .thread_protocol import ThreadProtocol
 from .threads import THREAD, Thread, ThreadReader
 
 PATH = "/langgraph"
@@ -64,6 +65,7 @@ class LangGraphRoutes:
     def routes(self) -> list[FastRoute]:
         thread, assistant = "/threads/{thread_id}", "/assistants/{assistant_id}"
         run = thread + "/runs/{run_id}"
+        protocol = ThreadProtocol(self._streams, self._reader, self._runs)
         table: list[tuple[str, str, ASGIApp]] = [
             ("POST", "/assistants/search", self.search_assistants),
             ("GET", assistant, self.assistant),
@@ -79,6 +81,7 @@ class LangGraphRoutes:
             ("GET", thread + "/state/{checkpoint_id}", self.state),
             ("GET", thread + "/history", self.history),
             ("POST", thread + "/history", self.history),
+            ("POST", thread + "/stream/events", protocol.events),
             ("GET", thread + "/runs", self.runs),
             ("GET", run, self.run),
             ("GET", run + "/stream", self.join_stream),
@@ -94,8 +97,9 @@ class LangGraphRoutes:
         return [
             *(fast_route("GET", PATH + path, app) for path, app in open_to_all),
             *(fast_route(method, PATH + path, app, lists=_LISTS) for method, path, app in table),
+            # These count by themselves.
+            fast_route("POST", f"{PATH}{thread}/commands", protocol.command, counted=False),
             *(
-                # They count by themselves.
                 fast_route("POST", f"{PATH}{owner}/runs{path}", app, counted=False, lists=_LISTS)
                 for owner in ("", thread)
                 for path, app in starts

@@ -14,10 +14,11 @@ from ...model.errors import Conflict, NotFound
 from ...model.principal import Principal
 from ...sessions.answers import InputRequest
 from ...sessions.request import TurnRef
+from ...sessions.state import TurnState
 from ..streams import ClientStreams
 from . import threads
 from .encode import RunInfo
-from .messages import Json
+from .messages import MESSAGE_ID, Json, human_message
 from .requests import ThreadRunBody
 from .threads import THREAD, Thread, ThreadReader
 
@@ -104,6 +105,16 @@ class ThreadRuns:
         agent_id, thread_id = thread.agent_id, thread.thread_id
         return RunInfo(ref.session_id, ref.turn, run, agent_id, thread_id, ref.turn)
 
+    async def goals(self, session_id: str, turns: Sequence[TurnState]) -> dict[int, Json]:
+        """The user's messages of turns that follow one another, by turn."""
+        requests = await self._service.supervisor.history.requests(session_id, turns)
+        return {
+            turn: human_message(
+                request.metadata.get(MESSAGE_ID) or f"msg_{session_id}.{turn}.goal", request.goal
+            )
+            for turn, request in requests.items()
+        }
+
     async def whole(
         self, principal: Principal, thread: Thread, ref: TurnRef, info: RunInfo
     ) -> tuple[RunInfo, int | None]:
@@ -112,8 +123,7 @@ class ThreadRuns:
         state = thread.state
         opened = state.first_open
         first = ref.turn if opened is None else min(opened.turn, ref.turn)
-        history = self._service.supervisor.history
-        goals = await history.goals(ref.session_id, state.turns[first - 1 : ref.turn])
+        goals = await self.goals(ref.session_id, state.turns[first - 1 : ref.turn])
         before = await self._reader.before(principal, thread, first)
         begun = state.turns[first - 1]
         after = None

@@ -19,13 +19,11 @@ from ...model.principal import Principal
 from ...sessions.service import SessionService, described
 from ...sessions.state import SessionState, TurnState
 from ..streams import SessionAlias
-from .messages import Json, interrupts_in, page_messages
+from .messages import MESSAGE_ID, MOST_MESSAGES, Json, interrupts_in, page_messages
 
 PROTOCOL = "langgraph"
 #: The entry of a session's metadata that names its thread.
 THREAD = "thread_id"
-#: The newest messages that `values` has at most.
-_MOST_MESSAGES = 1_000
 _PAGE = 500
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _RUN_STATUS: Mapping[str, str] = {
@@ -59,9 +57,11 @@ def new_name(key: str | None = None) -> str:
     return str(uuid4() if key is None else uuid5(NAMESPACE_OID, key))
 
 
-def run_id(session_id: str, turn: int) -> str:
-    """The id of a turn's run: the turn's number, then a digest of its session."""
-    return _numbered_uuid("run", session_id, turn)
+def run_id(session_id: str, turn: int, part: int = 0) -> str:
+    """The id of a turn's run: the turn's number, then a digest of its session. A turn that has
+    waited `part` times is a further run to clients of the thread protocol."""
+    name = _numbered_uuid("run", session_id, turn)
+    return f"{name[:-4]}{int(name[-4:], 16) ^ (part & 0xFFFF):04x}"
 
 
 def checkpoint_id(session_id: str, turn: int) -> str:
@@ -69,10 +69,15 @@ def checkpoint_id(session_id: str, turn: int) -> str:
     return _numbered_uuid("checkpoint", session_id, turn)
 
 
+def step_of(turn: int, *, ended: bool) -> int:
+    """The number of the state behind a turn, or behind the part of an open one that is told."""
+    return 2 * turn + 1 if ended else 2 * turn - 1
+
+
 def turn_of(run: str, session_id: str) -> int:
     """The turn of a run of this session. Raises NotFound."""
     turn = int(run[:8], 16) if is_uuid(run) else 0
-    if not turn or run.lower() != run_id(session_id, turn):
+    if not turn or run.lower()[:-4] != run_id(session_id, turn)[:-4]:
         raise NotFound("the thread has no such run")
     return turn
 
@@ -140,7 +145,7 @@ def run_json(thread: Thread, turn: TurnState, metadata: Mapping[str, Any]) -> Js
         "created_at": at,
         "updated_at": rfc3339(turn.ended_at or turn.started_at or turn.queued_at),
         "status": run_status(turn),
-        "metadata": dict(metadata),
+        "metadata": {name: of for name, of in metadata.items() if name != MESSAGE_ID},
         "multitask_strategy": "enqueue",
         "kwargs": {},
     }
@@ -194,7 +199,7 @@ class ThreadReader:
         self._service = service
 
     async def messages(
-        self, principal: Principal, thread: Thread, *, limit: int = _MOST_MESSAGES
+        self, principal: Principal, thread: Thread, *, limit: int = MOST_MESSAGES
     ) -> list[Json]:
         """The newest messages of the session's pages, the oldest first."""
         found: list[Json] = []
@@ -282,12 +287,12 @@ def _state_json(
         task = {"id": run_id(thread.session_id, turn.turn), "name": "agent", "error": error}
         more = {"checkpoint": None, "state": None, "result": None, "path": ["__pregel_pull"]}
         tasks = [task | more | {"interrupts": interrupts}]
-    run = run_id(thread.session_id, turn.turn)
+    run, step = run_id(thread.session_id, turn.turn), step_of(turn.turn, ended=not turn.is_open)
     return empty_state(thread.thread_id) | {
         "values": {"messages": page_messages(shown)},
         "next": ["agent"] if tasks else [],
         "tasks": tasks,
-        "metadata": {"run_id": run, "source": "loop", "step": turn.turn, "writes": None},
+        "metadata": {"run_id": run, "source": "loop", "step": step, "writes": None},
         "created_at": rfc3339(turn.ended_at or turn.started_at),
         "checkpoint": _checkpoint(thread, turn.turn),
         "parent_checkpoint": None if earlier is None else _checkpoint(thread, earlier),

@@ -36,6 +36,9 @@ class SseEncoder(Encoder):
     #: A client may take the clean end of the body for the end of the turn.
     cuts: ClassVar[bool] = False
 
+    async def prepare(self, entries: Sequence[Entry]) -> None:
+        """Fetch what the frames of these entries need and the entries do not have."""
+
     @abstractmethod
     def heartbeat(self, position: int) -> bytes:
         """The bytes after a silence, for a client that has everything up to `position`."""
@@ -210,6 +213,7 @@ class SseStream:
                 if self._gone or self._error is not None:
                     break
                 if entries:
+                    await self.encoder.prepare(entries)
                     await self._write_frames(list(self.encoder.encode(entries)))
                 else:
                     await self._write(self.encoder.heartbeat(subscription.reached))
