@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from resonantgenesis_server.log.base import Append, LogUnavailable, StaleWriter
 from resonantgenesis_server.log.postgres import log as log_module
-from resonantgenesis_server.log.postgres import writer as writer_module
+from resonantgenesis_server.log.postgres import writer_connection
 from resonantgenesis_server.log.postgres.connection import Database, HistoryLost, Standing
 from resonantgenesis_server.log.postgres.log import PostgresLog
 from support.postgres import PostgresServer
@@ -198,7 +198,7 @@ async def until_waiting(db: asyncpg.Connection, count: int) -> None:
 async def test_a_statement_that_never_ends_is_given_up(
     postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "_STATEMENT_SECONDS", 0.2)
+    monkeypatch.setattr(writer_connection, "STATEMENT_SECONDS", 0.2)
     log = await PostgresLog.open(postgres, patience=0.6)
     await put(log, "s", "1")
     async with connection(postgres) as db, db.transaction():

@@ -94,8 +94,7 @@ async def test_a_weaker_synchronous_commit_of_the_server_does_not_weaken_the_log
         log = await PostgresLog.open(postgres)
         assert "synchronous_commit is off; the log's connections use on" in capsys.readouterr().out
         await put(log, "s", "1")
-        assert log._writer._db is not None
-        assert await log._writer._db.fetchval("SHOW synchronous_commit") == "on"
+        assert await log._writer._connection.db.fetchval("SHOW synchronous_commit") == "on"
         await log.close()
     finally:
         postgres_server.sql(f"ALTER DATABASE {name} RESET synchronous_commit")

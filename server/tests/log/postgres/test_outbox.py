@@ -157,7 +157,7 @@ async def test_what_waits_is_taken_in_pages_and_removed(
         assert await db.fetchval(kept) < 50
     # What remembers nothing of its outbox finds its end.
     for log in logs:
-        log._writer._forget([log._outbox.name])
+        log._writer._known.forget([log._outbox.name])
         await log.append(Append("t", new("x")), event(f"later{log.node}"))
     assert len(await entries(logs[0], EVENTS)) == 62
 

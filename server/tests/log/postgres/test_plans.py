@@ -10,7 +10,7 @@ import pytest
 from resonantgenesis_server.log.base import NewEntry
 from resonantgenesis_server.log.postgres import connection as connection_module
 from resonantgenesis_server.log.postgres import nodes as nodes_module
-from resonantgenesis_server.log.postgres import outbox, reader, writer
+from resonantgenesis_server.log.postgres import outbox, reader, statements
 from resonantgenesis_server.log.postgres.log import PostgresLog
 
 from .support import connection
@@ -50,14 +50,14 @@ _ME: list[Any] = [1, 2, 1, 0]
 _ROWS: list[Any] = [[7], [51], [0], [b"m"], [b"{}"], [None]]
 _STATES: list[Any] = [[7], [1], [True], [False], [9_999], [b"new"], [0], [False], [False]]
 STATEMENTS: dict[str, tuple[str, list[Any]]] = {
-    "append": (writer.APPEND, [*_ME, *_ROWS, "at 1 7"]),
-    "append and mark": (writer.APPEND_AND_MARK, [*_ME, *_ROWS, *_STATES, "at 1 7"]),
-    "delete": (writer.DELETE, [*_ME, *_ROWS, *_STATES, [7, 8], "at 1 7"]),
-    "trim": (writer.TRIM, [*_ME, 7, 3, 50, 1, ""]),
-    "keys": (writer.KEYS, [[1, 7], [b"k2", b"k4"]]),
-    "taken": (writer.TAKEN, [7, 100]),
-    "forget": (writer.FORGET, [7, 100]),
-    "standing": (writer.STANDING, [1]),
+    "append": (statements.APPEND, [*_ME, *_ROWS, "at 1 7"]),
+    "append and mark": (statements.APPEND_AND_MARK, [*_ME, *_ROWS, *_STATES, "at 1 7"]),
+    "delete": (statements.DELETE, [*_ME, *_ROWS, *_STATES, [7, 8], "at 1 7"]),
+    "trim": (statements.TRIM, [*_ME, 7, 3, 50, 1, ""]),
+    "keys": (statements.KEYS, [[1, 7], [b"k2", b"k4"]]),
+    "taken": (statements.TAKEN, [7, 100]),
+    "forget": (statements.FORGET, [7, 100]),
+    "standing": (statements.STANDING, [1]),
     "proof": (connection_module.PROOF, [1]),
     "beat": (connection_module.BEAT, [1]),
     "read": (reader.READ, [b"s7", 10, 1000, 1 << 20]),
@@ -209,7 +209,7 @@ async def test_taking_streams_over_reads_no_table_as_a_whole(postgres: str) -> N
             before = await whole_reads(db)
             for hold in (False, True):
                 names = [f"s{n}".encode() for n in range(1, 200)]
-                rows = await side.fetch(writer.TAKE, log.node, names, hold)
+                rows = await side.fetch(statements.TAKE, log.node, names, hold)
                 assert len(rows) == 199
                 await side.execute("SELECT pg_stat_force_next_flush()")
             assert await whole_reads(db) == before

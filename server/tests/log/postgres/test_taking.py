@@ -7,6 +7,7 @@ import asyncio
 import asyncpg
 import pytest
 from resonantgenesis_server.log.base import Append, NewEntry
+from resonantgenesis_server.log.postgres import known, statements
 from resonantgenesis_server.log.postgres import writer as writer_module
 from resonantgenesis_server.log.postgres.log import PostgresLog
 from resonantgenesis_server.log.postgres.placing import Batch
@@ -92,11 +93,11 @@ async def test_streams_that_are_taken_over_keep_nobody_else_waiting(postgres: st
 async def test_what_falls_out_of_memory_is_asked_for_again(
     log: PostgresLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "_MAX_STATES", 3)
+    monkeypatch.setattr(known, "_MAX_STATES", 3)
     for round_ in range(3):
         for n in range(10):
             assert await put(log, f"s{n}", "x") == round_ + 1
-    assert len(log._writer._streams) <= 4
+    assert len(log._writer._known.streams) <= 4
     futures = [log.append(Append(f"s{n}", new("y"))) for n in range(10) for _ in range(2)]
     assert [(await future)[0] for future in futures] == [4, 5] * 10
 
@@ -118,5 +119,5 @@ async def test_of_a_stream_that_was_taken_time_after_time_the_last_counts(
 ) -> None:
     async with connection(postgres) as db:
         await db.execute("INSERT INTO taken VALUES (7, 5, 1), (7, 9, 1), (7, 6, 1), (7, 8, 2)")
-        found = await db.fetch(writer_module.TAKEN, 7, 100)
+        found = await db.fetch(statements.TAKEN, 7, 100)
     assert {row["stream"]: row["generation"] for row in found} == {1: 9, 2: 8}

@@ -35,9 +35,10 @@ from ..queue import Job, QueuedLog
 from ..shared import Runner
 from . import reader
 from .connection import Database, until_answered
+from .group import Delete, Trim
 from .nodes import Nodes
 from .outbox import FORGET, Outbox, Place, Rows, Sequencer, entries_of, outbox_of, place_here
-from .writer import Delete, PostgresWriter, Trim
+from .writer import PostgresWriter
 
 log_ = structlog.get_logger("resonantgenesis.log")
 T = TypeVar("T")
@@ -149,7 +150,7 @@ class PostgresLog(QueuedLog):
         log.nodes = Nodes(database, log._side, beat_seconds=beat_seconds, ttl=ttl)
         log.nodes.on_generation = log._writer.look
         log.nodes.on_notice = log._noticed
-        log._writer.on_lost = log._lost
+        log._writer.on_lost(log._lost)
         log._writer.is_followed = lambda: log.nodes.others
         await log._start_sharing(is_shared, place)
         log._sweeper = asyncio.create_task(log._sweep_for_ever(), name="log-sweeper")

@@ -15,19 +15,17 @@ connection that was given up, cannot slip in unnoticed.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
-from typing import Any
 
 import asyncpg
 import structlog
 
 from ... import metrics
 from ...postgres_errors import ERRORS
-from ..base import LogError, LogUnavailable, StaleWriter, group_of, mark
+from ..base import LogError, LogUnavailable, StaleWriter
 from ..queue import Job
 from .connection import (
     RETRY_SECONDS,
@@ -37,19 +35,11 @@ from .connection import (
     unavailable,
     until_answered,
 )
-from .placing import Batch, Keys, OwnedStream, date, keyed, names_of, place
-from .statements import (
-    APPEND,
-    APPEND_AND_MARK,
-    DELETE,
-    FORGET,
-    GENERATION,
-    KEYS,
-    STANDING,
-    TAKE,
-    TAKEN,
-    TRIM,
-)
+from .group import Delete, Trim, look_up, notice, stream_of, write_group
+from .known import KnownStreams
+from .placing import Batch, Keys, OwnedStream, date, names_of, place
+from .statements import FORGET, GENERATION, STANDING, TAKE, TAKEN
+from .writer_connection import STATEMENT_SECONDS, WriterConnection
 
 log_ = structlog.get_logger("resonantgenesis.log")
 
@@ -62,45 +52,10 @@ _MAX_GROUP_BYTES, _MAX_GROUP_JOBS = 8 * 1024 * 1024, 2_000
 #: _GATHER seconds, since a commit costs the same for one job as for fifty.
 _BUSY = 4
 _GATHER = 0.004
-#: Seconds that a statement may take before its connection is given up.
-_STATEMENT_SECONDS = 20.0
-#: Seconds that a statement may take once the process is on its way out.
-_LAST_STATEMENT_SECONDS = 3.0
 #: A group that was refused so often is written while its streams are held, and so often at most.
 _HOLD_AFTER, _MAX_REFUSALS = 2, 20
-#: Streams whose state is remembered; what falls out is asked for again.
-_MAX_STATES = 50_000
-#: Groups of streams in which this node made one, so that another one of it is taken for new.
-_MAX_MADE = 20_000
 #: Streams that are taken over at once, and jobs that are written while their streams are held.
 _MAX_TAKEN, _MAX_HELD = 1_000, 256
-#: Bytes of a notification; PostgreSQL takes 7999.
-_MAX_NOTICE = 7_900
-
-
-class Trim:
-    """Work: remove some of a stream's entries below a position; gives whether that was all."""
-
-    #: Entries that one step removes: other groups wait for it.
-    STEP = 5_000
-
-    def __init__(self, name: str, before: int) -> None:
-        self.names = [name]
-        self._before = before
-
-    def step(self, stream: OwnedStream) -> int:
-        """Where the stream is to begin now."""
-        return min(self._before, stream.head + 1, stream.earliest + self.STEP)
-
-    def is_done(self, stream: OwnedStream) -> bool:
-        return not stream.number or stream.earliest >= min(self._before, stream.head + 1)
-
-
-class Delete:
-    """Work: remove streams; gives their numbers, whose entries are still to be removed."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = list(dict.fromkeys(names))
 
 
 class _Refused(Exception):
@@ -128,58 +83,45 @@ class PostgresWriter:
         self._report_broken = broken
         self._patience = patience
         self._loop = asyncio.get_running_loop()
-        self._db: asyncpg.Connection | None = None
+        self._connection = WriterConnection(database)
         self._task: asyncio.Task[None] | None = None
         self._taker: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._close_by: float | None = None
-        #: Until when to wait for a database that is away, when the process is on its way out.
-        self._give_up_by: float | None = None
         self._jobs: deque[Job] = deque()
         #: Jobs that wait until their streams are taken over, and all streams they are about: what
         #: comes later for one of these waits as well.
         self._waiting: list[Job] = []
         self._held: set[str] = set()
         self._wanted: set[str] = set()
-        self._streams: dict[str, OwnedStream] = {}
-        #: Streams in `_streams` that are not there yet, and during which group that was known: it
-        #: is right for the next one, and for none after.
-        self._fresh: dict[str, int] = {}
-        self._made: dict[str, None] = {}
-        self._doubted: set[str] = set()
+        self._known = KnownStreams()
         self._numbers: list[int] = []
         #: Whether the next group has a key that is there already.
         self._ask_keys = False
-        #: The generation as of which `_streams` is right, and since when a stream is another's.
-        self._generation = 0
-        self._taken: dict[int, int] = {}
-        #: Streams that were written while others were asked for: an answer may be of before.
-        self._overtaken: set[str] = set()
         #: The number of the last group, and of the last one that is committed.
         self._number = 0
         self._committed = 0
         self._refusals = 0
         self._defects = 0
-        self._away_since: float | None = None
         self._is_to_look = False
-        #: Names the statement under way.
-        self._statement: object | None = None
         #: The group under way.
         self._group: list[Job] = []
         #: Why nothing more can be written.
         self.fatal: LogError | None = None
         #: Whether other nodes are to be told what is committed.
         self.is_followed: Callable[[], object] = lambda: False
-        #: Called with streams that others may write from now on, as far as is known.
-        self.on_lost: Callable[[list[str]], None] = lambda _names: None
+
+    def on_lost(self, hear: Callable[[list[str]], None]) -> None:
+        """Call `hear` with streams that others may write from now on, as far as is known."""
+        self._known.on_lost = hear
 
     async def start(self) -> None:
         """Raises LogUnavailable."""
         try:
-            self._db, standing = await self._database.connect("writer")
+            standing = await self._connection.connect()
         except ERRORS as error:
             raise unavailable(error) from error
-        self._generation = standing.generation
+        self._known.generation = standing.generation
         self._task = asyncio.create_task(self._run(), name="log-writer")
 
     def submit(self, job: Job) -> None:
@@ -188,7 +130,7 @@ class PostgresWriter:
 
     def owned_from(self, name: str) -> int | None:
         """The position after which this node alone has appended; None: another may append now."""
-        stream = self._streams.get(name)
+        stream = self._known.streams.get(name)
         return None if stream is None or not stream.number else stream.began
 
     def look(self) -> None:
@@ -199,14 +141,11 @@ class PostgresWriter:
     @property
     def is_away(self) -> bool:
         """Whether the database did not answer when it was needed last."""
-        return self._away_since is not None
+        return self._connection.is_away
 
     def hurry(self, seconds: float) -> None:
         """Wait no longer than `seconds` from now for a database that does not answer."""
-        by = self._loop.time() + seconds
-        self._give_up_by = by if self._give_up_by is None else min(by, self._give_up_by)
-        if self._statement is not None:
-            self._loop.call_later(_LAST_STATEMENT_SECONDS, self._give_up, self._statement)
+        self._connection.hurry(seconds)
         self.look()  # an idle writer finds out as well whether the database answers
 
     async def stop(self, timeout: float) -> bool:
@@ -220,16 +159,16 @@ class PostgresWriter:
         if not done:
             # Not cancelled: that would ask the server to cancel the statement, and a commit that
             # waits for its standby would be seen before it is there.
-            self._drop()
+            self._connection.drop()
             await asyncio.wait({self._task}, timeout=1.0)
         for task in (self._task, self._taker):
             if task is not None and not task.done():
                 task.cancel()
         self._fail_rest(LogUnavailable("the log was shut down before this was committed"))
-        if self._db is not None and done:
-            with contextlib.suppress(*ERRORS):
-                await self._db.close(timeout=1.0)
-        self._drop()
+        if done:
+            await self._connection.close()
+        else:
+            self._connection.drop()
         return bool(done)
 
     # -- the loop --------------------------------------------------------------------------
@@ -262,15 +201,15 @@ class PostgresWriter:
     async def _look_idly(self) -> None:
         """Between two groups. What cannot be asked now, the next group's commit finds out."""
         self._is_to_look = False
-        if self._db is None or self.fatal is not None:
+        if not self._connection.is_open or self.fatal is not None:
             return
         try:
             await self._look()
         except LogError:
             return  # it is broken now, and said so
         except ERRORS as error:
-            self._drop()
-            self._note_absence(error)
+            self._connection.drop()
+            self._connection.note_absence(error)
 
     def _take_group(self) -> list[Job]:
         """What can be written now; what cannot waits for its streams."""
@@ -292,8 +231,9 @@ class PostgresWriter:
                 break
         if self._taker is None and self._wanted:
             # Some were asked for and learned since they were wanted.
-            self._wanted.difference_update(self._streams)
+            self._wanted.difference_update(self._known.streams)
         if self._taker is None and self._wanted:
+            self._known.ask()
             self._taker = asyncio.create_task(self._take_over(), name="log-taker")
         return group
 
@@ -318,7 +258,7 @@ class PostgresWriter:
         self._wake.set()
 
     def _is_ready(self, job: Job) -> bool:
-        streams, held = self._streams, self._held
+        streams, held = self._known.streams, self._held
         ready = True
         unknown: list[str] = []
         for append in job.appends:
@@ -332,25 +272,10 @@ class PostgresWriter:
             unknown += [name for name in job.work.names if name not in streams]
         if not unknown:
             return ready
-        if ready and job.work is None and self._all_new(job, unknown):
-            for name in unknown:
-                self._learn_absent(name)
+        if ready and job.work is None and self._known.all_new(job, unknown, self._number):
             return True
         self._wanted.update(unknown)
         return False
-
-    def _all_new(self, job: Job, unknown: Iterable[str]) -> bool:
-        """Whether streams are taken for new ones without asking: the statement fails if not."""
-        groups = {group_of(append.stream) for append in job.appends if append.expect == 0}
-        for append in job.appends:
-            if append.stream in self._streams:
-                continue
-            group = group_of(append.stream)
-            if append.expect not in (None, 0) or append.stream in self._doubted:
-                return False
-            if group not in groups and group not in self._made:
-                return False
-        return True
 
     # -- taking over -----------------------------------------------------------------------
 
@@ -367,20 +292,12 @@ class PostgresWriter:
                 self._refuse_waiting(error)
                 return
             found = {row["name"].decode(): row for row in rows}
-            for name in names:
-                if name in self._streams or name in self._overtaken:
-                    continue
-                if name in found:
-                    self._learn(name, found[name])
-                else:
-                    self._learn_absent(name)
-                self._doubted.discard(name)
+            self._known.learn(names, found, self._number)
         except Exception as error:
             self._defect(error)
             self._refuse_waiting(_internal(error))
         finally:
-            self._taken.clear()
-            self._overtaken.clear()
+            self._known.answered()
             self._taker = None
             self._put_back([])
 
@@ -388,24 +305,15 @@ class PostgresWriter:
         encoded = [name.encode() for name in names]
         while True:
             try:
-                async with self._side.acquire(timeout=_STATEMENT_SECONDS) as db:
+                async with self._side.acquire(timeout=STATEMENT_SECONDS) as db:
                     rows: list[asyncpg.Record] = await db.fetch(
-                        TAKE, self._database.node, encoded, False, timeout=_STATEMENT_SECONDS
+                        TAKE, self._database.node, encoded, False, timeout=STATEMENT_SECONDS
                     )
                     return rows
             except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError):
                 if self._is_over():
                     raise
             await asyncio.sleep(random.uniform(0, 0.005))  # noqa: S311
-
-    def _learn(self, name: str, row: asyncpg.Record) -> None:
-        if self._taken.get(row["id"], -1) > row["generation"]:
-            return  # somebody has taken it from us since
-        self._streams[name] = _stream_of(name, row)
-
-    def _learn_absent(self, name: str) -> None:
-        self._streams[name] = OwnedStream(name, since=self._generation)
-        self._fresh[name] = self._number
 
     def _refuse_waiting(self, error: LogError) -> None:
         group = list(self._waiting)
@@ -416,7 +324,7 @@ class PostgresWriter:
         self._announce(group)
 
     def _is_over(self) -> bool:
-        ends = [by for by in (self._close_by, self._give_up_by) if by is not None]
+        ends = [by for by in (self._close_by, self._connection.give_up_by) if by is not None]
         return self.fatal is not None or (bool(ends) and self._loop.time() >= min(ends))
 
     # -- a group ---------------------------------------------------------------------------
@@ -424,8 +332,7 @@ class PostgresWriter:
     async def _commit(self, group: list[Job]) -> bool:
         """Whether it has ended, well or badly; if not, it is queued again."""
         self._number += 1
-        if self._taker is not None:
-            self._overtaken.update(name for job in group for name in names_of(job))
+        self._known.writing(name for job in group for name in names_of(job))
         began = perf_counter()
         held = self._refusals >= _HOLD_AFTER
         try:
@@ -446,32 +353,30 @@ class PostgresWriter:
             self._ask_keys = False
             size = sum([job.size for job in group])
             metrics.committed(len(batch.numbers), size, perf_counter() - began)
-        self._forget_some()
+        self._known.forget_some(self._number)
         return True
 
     async def _commit_owned(self, group: list[Job]) -> Batch:
-        streams = self._streams
-        await self._fill_numbers(len(self._fresh))
+        streams = self._known.streams
+        await self._fill_numbers(self._known.absent)
         keys: Keys = {}
         if self._ask_keys:
             keys = await until_answered(
-                lambda: self._look_up(self._side, group, streams), self._patience, self._is_over
+                lambda: look_up(self._side, group, streams), self._patience, self._is_over
             )
         batch = place(group, streams, self._numbers.pop, keys)
         at = await self._send(
-            group, lambda db: self._write(db, group, batch, streams, self._generation)
+            group, lambda db: self._write(db, group, batch, streams, self._known.generation)
         )
         self._accept(group, streams, at)
-        for name in batch.new:
-            self._fresh.pop(name, None)
-            self._made[group_of(name)] = None
+        self._known.made(batch.new)
         return batch
 
     async def _commit_held(self, group: list[Job]) -> Batch:
         """Take the group's streams and write it in one transaction: nobody comes in between."""
         names = sorted({name for job in group for name in names_of(job)})
         encoded = [name.encode() for name in names]
-        self._forget(names)
+        self._known.forget(names)
         await self._fill_numbers(len(names))
         batch, streams, numbers = Batch(), dict[str, OwnedStream](), self._numbers
 
@@ -482,9 +387,9 @@ class PostgresWriter:
                 streams = {name: OwnedStream(name) for name in names}
                 for row in rows:
                     name = row["name"].decode()
-                    streams[name] = _stream_of(name, row)
+                    streams[name] = stream_of(name, row)
                 generation = await db.fetchval(GENERATION, self._database.node)
-                keys = await self._look_up(db, group, streams)
+                keys = await look_up(db, group, streams)
                 numbers = self._numbers.copy()
                 batch = place(group, streams, numbers.pop, keys)
                 return await self._write(db, group, batch, streams, generation)
@@ -504,12 +409,13 @@ class PostgresWriter:
         deadline = self._loop.time() + self._patience - (perf_counter() - group[0].submitted_at)
         while True:
             try:
-                if self._db is None and self.is_away and self._is_over():
+                if not self._connection.is_open and self.is_away and self._is_over():
                     raise self.fatal or LogUnavailable(
                         "the database is away, and the server is shut down"
                     )
-                if self._db is None:
-                    at = await self._connect()
+                if not self._connection.is_open:
+                    await self._connection.connect()
+                    at = await self._settle()
                     if at is not None:
                         return at
                 at = await self._bounded(write)
@@ -524,40 +430,25 @@ class PostgresWriter:
             except ERRORS as error:
                 if not is_lost(error):
                     raise
-                self._drop()
-                self._note_absence(error)
+                self._connection.drop()
+                self._connection.note_absence(error)
                 if self.fatal is not None:  # another connection has found out why
                     raise self.fatal from error
                 if self._is_over() or self._loop.time() >= deadline:
                     raise unavailable(error) from error
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def _connect(self) -> int | None:
-        """As `_settle`, on a new connection."""
-        self._db, _ = await self._database.connect("writer")
-        if self._away_since is not None:
-            seconds = round(self._loop.time() - self._away_since, 1)
-            log_.warning(f"{self._database.words} is back", seconds=seconds)
-            self._away_since = None
-        return await self._settle()
-
-    def _note_absence(self, error: BaseException) -> None:
-        if self._away_since is None:
-            self._away_since = self._loop.time()
-            reason = str(unavailable(error))
-            log_.warning(f"{self._database.words} is away, appends wait", reason=reason)
-
     async def _settle(self) -> int | None:
         """After a refusal, or where an answer was lost: the group's date if it is committed, None
         if it is not, and may be sent as it is. Raises _Refused if it may not."""
-        generation = self._generation
+        generation = self._known.generation
         standing = await self._look()
         if standing.committed == self._number:
             return standing.at
         if standing.committed != self._committed:
             # A group that was given up has come in after all: nothing known is certain.
             self._committed = standing.committed
-            self._forget(list(self._streams))
+            self._known.forget(list(self._known.streams))
             raise _Refused
         if standing.generation != generation:
             raise _Refused
@@ -565,66 +456,28 @@ class PostgresWriter:
 
     async def _look(self) -> Standing:
         """What the database says of this node; forgets the streams that were taken from it."""
-        db, node = self._connected(), self._database.node
-        with self._limited():
+        db, node = self._connection.db, self._database.node
+        with self._connection.limited():
             row = await db.fetchrow(STANDING, node)
             if row is None or not row["alive"]:
                 self._break(StaleWriter("this node was declared dead"))
                 raise StaleWriter("this node was declared dead")
-            if row["generation"] != self._generation:
+            if row["generation"] != self._known.generation:
                 taken = await db.fetch(TAKEN, node, row["generation"])
-                self._lose({each["stream"]: each["generation"] for each in taken})
-                self._generation = row["generation"]
+                self._known.lose({each["stream"]: each["generation"] for each in taken})
+                self._known.generation = row["generation"]
                 # Not before: if the connection breaks here they are read once more.
                 await db.execute(FORGET, node, row["generation"])
         return Standing(row["generation"], row["committed"], row["at"])
 
-    def _lose(self, taken: dict[int, int]) -> None:
-        """These streams are others' since these generations."""
-        if self._taker is not None:
-            self._taken.update(taken)
-        gone = [
-            name
-            for name, stream in self._streams.items()
-            if taken.get(stream.number, -1) > stream.since
-        ]
-        self._forget(gone)
-
     async def _bounded(
         self, write: Callable[[asyncpg.Connection], Awaitable[int | None]]
     ) -> int | None:
-        db = self._connected()
-        with self._limited():
+        db = self._connection.db
+        with self._connection.limited():
             return await write(db)
 
-    @contextlib.contextmanager
-    def _limited(self) -> Iterator[None]:
-        """The connection is given up when this takes too long. The server is not asked to cancel:
-        a commit that waits for its standby would be seen before it is there."""
-        seconds = _STATEMENT_SECONDS if self._give_up_by is None else _LAST_STATEMENT_SECONDS
-        self._statement = statement = object()
-        timer = self._loop.call_later(seconds, self._give_up, statement)
-        try:
-            yield
-        finally:
-            timer.cancel()
-            self._statement = None
-
-    def _give_up(self, statement: object) -> None:
-        if self._statement is statement and self._db is not None:
-            self._db.terminate()
-
-    def _connected(self) -> asyncpg.Connection:
-        if self._db is None:
-            raise ConnectionError("not connected")
-        return self._db
-
-    def _drop(self) -> None:
-        if self._db is not None:
-            self._db.terminate()
-            self._db = None
-
-    # -- statements ------------------------------------------------------------------------
+    # -- what a group needs and leaves -----------------------------------------------------
 
     async def _write(
         self,
@@ -634,22 +487,10 @@ class PostgresWriter:
         streams: dict[str, OwnedStream],
         generation: int,
     ) -> int | None:
-        """The group's one statement; None: it did nothing."""
+        """The group's date; None: its statement did nothing."""
         me = self._database.node, self._number, self._committed, generation
-        work = group[0].work
         told = notice(self._database.node, group) if self.is_followed() else ""
-        if isinstance(work, Trim):
-            stream = streams[work.names[0]]
-            if (before := work.step(stream)) > stream.earliest:
-                trim = stream.number, before, stream.head, stream.last_at
-                return _at(await db.fetchval(TRIM, *me, *trim, ""))
-        if isinstance(work, Delete) and group[0].error is None:
-            gone = [number for name in work.names if (number := streams[name].number)]
-            return _at(await db.fetchval(DELETE, *me, *batch.rows, *_states(batch), gone, told))
-        if batch.new or batch.marked:
-            states = _states(batch)
-            return _at(await db.fetchval(APPEND_AND_MARK, *me, *batch.rows, *states, told))
-        return _at(await db.fetchval(APPEND, *me, *batch.rows, told))
+        return await write_group(db, me, group, batch, streams, told)
 
     def _accept(self, group: list[Job], streams: dict[str, OwnedStream], at: int) -> None:
         """The group is committed."""
@@ -662,24 +503,7 @@ class PostgresWriter:
             job.result = work.is_done(stream)
         elif isinstance(work, Delete) and job.error is None:
             job.result = [number for name in work.names if (number := streams[name].number)]
-            self._forget(work.names)
-
-    async def _look_up(
-        self,
-        db: asyncpg.Connection | asyncpg.Pool,
-        group: list[Job],
-        streams: dict[str, OwnedStream],
-    ) -> Keys:
-        """Which of the group's keys their streams hold."""
-        pairs = [(name, key) for name, key in set(keyed(group)) if streams[name].number]
-        if not pairs:
-            return {}
-        names = {streams[name].number: name for name, _ in pairs}
-        numbers = [streams[name].number for name, _ in pairs]
-        held: dict[str, set[bytes]] = {}
-        for row in await db.fetch(KEYS, numbers, [key for _, key in pairs]):
-            held.setdefault(names[row["s"]], set()).add(row["k"])
-        return held
+            self._known.forget(work.names)
 
     async def _fill_numbers(self, needed: int) -> None:
         """Have numbers for so many new streams."""
@@ -698,7 +522,7 @@ class PostgresWriter:
         """The table has something that was taken for new."""
         match error.constraint_name:
             case "streams_name":
-                self._doubted.update(name for job in group for name in names_of(job))
+                self._known.doubt(name for job in group for name in names_of(job))
             case "entries_key":
                 self._ask_keys = True
             case "streams_pkey":  # numbers that the database forgot in a crash, and gave out again
@@ -708,7 +532,7 @@ class PostgresWriter:
 
     async def _refused(self, group: list[Job]) -> bool:
         self._refusals += 1
-        self._forget({name for job in group for name in names_of(job)})
+        self._known.forget({name for job in group for name in names_of(job)})
         if self._refusals > _MAX_REFUSALS:
             self._refusals = 0
             self._fail(group, LogUnavailable("other nodes write the same streams all the time"))
@@ -716,23 +540,6 @@ class PostgresWriter:
         self._put_back(group)
         await asyncio.sleep(random.uniform(0, min(0.05, 0.001 * 2**self._refusals)))  # noqa: S311
         return False
-
-    def _forget(self, names: Iterable[str]) -> None:
-        lost = []
-        for name in names:
-            self._fresh.pop(name, None)
-            stream = self._streams.pop(name, None)
-            if stream is not None and stream.number:
-                lost.append(name)
-        if lost:
-            self.on_lost(lost)
-
-    def _forget_some(self) -> None:
-        self._forget([name for name, number in self._fresh.items() if number < self._number])
-        if (excess := len(self._streams) - _MAX_STATES) > 0:
-            self._forget(list(self._streams)[:excess])
-        while len(self._made) > _MAX_MADE:
-            del self._made[next(iter(self._made))]
 
     def _reason(self, error: Exception) -> LogError:
         """What the producers hear of a failure."""
@@ -745,7 +552,7 @@ class PostgresWriter:
 
     def _fail(self, group: list[Job], error: LogError) -> None:
         metrics.commit_failed()
-        self._forget({name for job in group for name in names_of(job)})
+        self._known.forget({name for job in group for name in names_of(job)})
         for job in group:
             # Also those refused before: their reason may be an append that is undone now.
             job.error, job.committed = error, []
@@ -772,47 +579,6 @@ class PostgresWriter:
             self.fatal = error
             self._wake.set()
             self._report_broken(str(error))
-
-
-def notice(node: int, group: Sequence[Job]) -> str:
-    """What a notification says of the streams that a group is about; see `nodes.py`."""
-    marks = {mark(name) for job in group if job.error is None for name in names_of(job)}
-    text = f"at {node} " + " ".join([f"{each:x}" for each in marks])
-    return text if len(text) <= _MAX_NOTICE else f"at {node} *"
-
-
-def _states(batch: Batch) -> tuple[Sequence[object], ...]:
-    """The columns of the streams that are marked, and of the new ones."""
-    marked, new = list(batch.marked.values()), list(batch.new.values())
-    return (
-        [stream.number for stream in marked],
-        [stream.fence for stream in marked],
-        [stream.pending for stream in marked],
-        [stream.closed for stream in marked],
-        [stream.number for stream in new],
-        [stream.name.encode() for stream in new],
-        [stream.fence for stream in new],
-        [stream.pending for stream in new],
-        [stream.closed for stream in new],
-    )
-
-
-def _at(value: Any) -> int | None:
-    return None if value is None else int(value)
-
-
-def _stream_of(name: str, row: asyncpg.Record) -> OwnedStream:
-    return OwnedStream(
-        name,
-        row["id"],
-        row["head"],
-        row["last_at"],
-        row["fence"],
-        row["closed"],
-        row["pending"],
-        row["earliest"],
-        row["generation"],
-    )
 
 
 def _internal(error: BaseException) -> LogUnavailable:
