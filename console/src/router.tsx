@@ -42,6 +42,8 @@ const routes = [
   createRoute({
     getParentRoute: () => root,
     path: '/sessions/$sessionId',
+    validateSearch: (search: Record<string, unknown>): { view?: string } =>
+      typeof search.view === 'string' ? { view: search.view } : {},
     component: lazyRouteComponent(() => import('./pages/session.tsx'), 'SessionPage'),
   }),
   createRoute({

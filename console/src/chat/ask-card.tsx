@@ -8,9 +8,15 @@ const TITLES = {
   tool: 'A tool of the client is called',
 } as const;
 
-/** What a turn asks, answered in place. `onAnswer` gets true or false, or a payload. */
-export function AskCard(props: { ask: Ask; onAnswer: (payload: unknown) => Promise<void> }) {
-  const { ask } = props;
+/**
+ * What a turn asks, answered in place. `onAnswer` gets true or false, or a payload; without it the card
+ * only shows what is asked.
+ */
+export function AskCard(props: {
+  ask: Ask;
+  onAnswer: ((payload: unknown) => Promise<void>) | undefined;
+}) {
+  const { ask, onAnswer } = props;
   const [busy, setBusy] = useState(false);
   const choices = Array.isArray(ask.schema?.enum) ? ask.schema.enum.map(String) : null;
   const isText = ask.schema === undefined || ask.schema.type === 'string';
@@ -19,7 +25,7 @@ export function AskCard(props: { ask: Ask; onAnswer: (payload: unknown) => Promi
   async function answer(payload: unknown) {
     setBusy(true);
     try {
-      await props.onAnswer(payload);
+      await onAnswer?.(payload);
     } catch (error) {
       sayWhy(error);
     } finally {
@@ -45,9 +51,15 @@ export function AskCard(props: { ask: Ask; onAnswer: (payload: unknown) => Promi
       {ask.message && <p>{ask.message}</p>}
       {ask.tool && <code>{ask.tool}</code>}
       {ask.args && <Json value={ask.args} />}
-      {ask.kind !== 'approval' &&
+      {onAnswer &&
+        ask.kind !== 'approval' &&
         (choices ? (
-          <select className="input" value={text} onChange={(event) => setText(event.target.value)}>
+          <select
+            className="input"
+            aria-label="Your answer"
+            value={text}
+            onChange={(event) => setText(event.target.value)}
+          >
             {choices.map((choice) => (
               <option key={choice}>{choice}</option>
             ))}
@@ -61,24 +73,26 @@ export function AskCard(props: { ask: Ask; onAnswer: (payload: unknown) => Promi
             onChange={(event) => setText(event.target.value)}
           />
         ))}
-      <div className="row">
-        <button
-          className="button primary"
-          type="button"
-          disabled={busy}
-          onClick={() => void (ask.kind === 'approval' ? answer(true) : send())}
-        >
-          {ask.kind === 'approval' ? 'Approve' : 'Send'}
-        </button>
-        <button
-          className="button danger"
-          type="button"
-          disabled={busy}
-          onClick={() => void answer(false)}
-        >
-          Decline
-        </button>
-      </div>
+      {onAnswer && (
+        <div className="row">
+          <button
+            className="button primary"
+            type="button"
+            disabled={busy}
+            onClick={() => void (ask.kind === 'approval' ? answer(true) : send())}
+          >
+            {ask.kind === 'approval' ? 'Approve' : 'Send'}
+          </button>
+          <button
+            className="button danger"
+            type="button"
+            disabled={busy}
+            onClick={() => void answer(false)}
+          >
+            Decline
+          </button>
+        </div>
+      )}
     </section>
   );
 }

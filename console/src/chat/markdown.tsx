@@ -1,26 +1,95 @@
+import { Copy } from 'lucide-react';
+import type { ReactNode } from 'react';
+import { lazy, memo, Suspense } from 'react';
+import type { Components } from 'react-markdown';
 import Renderer from 'react-markdown';
 import gfm from 'remark-gfm';
+import { copy, sayWhy } from '../ui/parts.tsx';
+import { type Block, blocksOf } from './blocks.ts';
+import './chat.css';
 
+const Highlighted = lazy(() => import('./highlighted.tsx'));
 const PLUGINS = [gfm];
 
+const COMPONENTS: Components = {
+  a: ({ href, children }) => (
+    <a href={href} target="_blank" rel="noreferrer">
+      {children}
+    </a>
+  ),
+  // No request to another host.
+  img: ({ alt }) => <em>[image: {alt}]</em>,
+  pre: ({ children }) => children,
+  code: ({ className, children }) => {
+    const text = String(children);
+    // Text between two backquotes has no end of a line.
+    if (!text.endsWith('\n')) return <code>{children}</code>;
+    return <Listing language={/language-([\w+#-]+)/.exec(className ?? '')?.[1]} text={text} />;
+  },
+};
+/** Of text that still grows: a listing is coloured when it is there. */
+const GROWING: Components = {
+  ...COMPONENTS,
+  code: ({ children }) => {
+    const text = String(children);
+    return text.endsWith('\n') ? <Listing text={text} /> : <code>{children}</code>;
+  },
+};
+
 /** An agent's text as Markdown. HTML in it stays text, and links open elsewhere. */
-export default function Markdown(props: { text: string }) {
+export default function Markdown(props: { text: string; isGrowing: boolean }) {
+  const blocks = blocksOf(props.text);
   return (
     <div className="markdown">
-      <Renderer
-        remarkPlugins={PLUGINS}
-        components={{
-          a: ({ href, children }) => (
-            <a href={href} target="_blank" rel="noreferrer">
-              {children}
-            </a>
-          ),
-          // No request to another host.
-          img: ({ alt }) => <em>[image: {alt}]</em>,
-        }}
-      >
-        {props.text}
-      </Renderer>
+      {blocks.map((block, index) => (
+        <BlockOf
+          // biome-ignore lint/suspicious/noArrayIndexKey: blocks are only added behind the others
+          key={index}
+          kind={block.kind}
+          text={block.text}
+          isGrowing={props.isGrowing && index === blocks.length - 1}
+        />
+      ))}
     </div>
+  );
+}
+
+const BlockOf = memo(function BlockOf({ kind, text, isGrowing }: Block & { isGrowing: boolean }) {
+  if (kind === 'plain') return <div className="piece">{text}</div>;
+  if (kind === 'code') return <pre className="piece">{text}</pre>;
+  return (
+    <Renderer remarkPlugins={PLUGINS} components={isGrowing ? GROWING : COMPONENTS}>
+      {text}
+    </Renderer>
+  );
+});
+
+/** A listing with its language, to be copied. */
+function Listing(props: { language?: string | undefined; text: string }) {
+  const { language, text } = props;
+  const plain: ReactNode = <code>{text}</code>;
+  return (
+    <figure className="listing">
+      <figcaption className="row spread small muted">
+        <span>{language ?? 'text'}</span>
+        <button
+          className="button quiet icon"
+          type="button"
+          onClick={() => copy(text).catch(sayWhy)}
+        >
+          <Copy aria-label="Copy the listing" />
+        </button>
+      </figcaption>
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: else nobody scrolls it without a mouse */}
+      <pre tabIndex={0}>
+        {language === undefined ? (
+          plain
+        ) : (
+          <Suspense fallback={plain}>
+            <Highlighted language={language} text={text} />
+          </Suspense>
+        )}
+      </pre>
+    </figure>
   );
 }

@@ -1,52 +1,107 @@
-/** The same question as code, for each client that a person may have. */
+/** The same turn as code, for each client that a person may have. */
 
-export interface Snippet {
-  readonly name: string;
-  readonly text: string;
+/** What is asked, with the fields of an execute as the API names them. */
+export interface Asked {
+  readonly agentId: string;
+  readonly goal: string;
+  readonly fields: Readonly<Record<string, unknown>>;
 }
 
-export function snippetsFor(agentId: string, goal: string): readonly Snippet[] {
-  const url = location.origin;
-  const json = JSON.stringify({ agent_id: agentId, goal, stream: true });
-  const text = JSON.stringify(goal);
-  return [
-    {
-      name: 'curl',
-      text: `curl -N ${url}/v1/sessions/execute \\
+const URL = location.origin;
+
+export const SNIPPETS: readonly { readonly name: string; text(asked: Asked): string }[] = [
+  { name: 'curl', text: curl },
+  { name: 'Python', text: python },
+  { name: 'TypeScript', text: typescript },
+  { name: 'AI SDK', text: aiSdk },
+  { name: 'OpenAI', text: openai },
+];
+
+function curl({ agentId, goal, fields }: Asked): string {
+  const body = JSON.stringify({ agent_id: agentId, goal, ...fields, stream: true });
+  return `curl -N ${URL}/v1/sessions/execute \\
   -H "Authorization: Bearer $RESONANTGENESIS_API_KEY" -H "Content-Type: application/json" \\
-  -d '${json.replaceAll("'", "'\\''")}'`,
-    },
-    {
-      name: 'Python',
-      text: `from resonantgenesis import ResonantGenesis
+  -d '${body.replaceAll("'", "'\\''")}'
+`;
+}
 
-async with ResonantGenesis(base_url="${url}") as client:
-    async for chunk in client.sessions.execute_stream(agent_id="${agentId}", goal=${text}):
-        print(chunk.content, end="", flush=True)`,
-    },
-    {
-      name: 'TypeScript',
-      text: `import { ResonantGenesis } from '@resonantgenesis/sdk';
+function python({ agentId, goal, fields }: Asked): string {
+  const named = Object.entries({ agent_id: agentId, goal, ...fields });
+  const given = named.map(([name, value]) => `${name}=${pythonic(value)}`).join(', ');
+  return `import asyncio
 
-const client = new ResonantGenesis({ baseUrl: '${url}', apiKey: process.env.RESONANTGENESIS_API_KEY });
-const stream = await client.sessions.executeStream({ agentId: '${agentId}', goal: ${text} });
-for await (const chunk of stream) if (chunk.type === 'text') process.stdout.write(chunk.content);`,
-    },
-    {
-      name: 'AI SDK',
-      text: `const transport = new DefaultChatTransport({
-  api: '${url}/v1/agents/${agentId}/chat',
-  headers: () => ({ Authorization: \`Bearer \${token}\` }),
+from resonantgenesis import ResonantGenesis
+
+
+async def main():
+    # The key is that of RESONANTGENESIS_API_KEY.
+    async with ResonantGenesis(base_url="${URL}") as client:
+        async for chunk in client.sessions.execute_stream(${given}):
+            if chunk.type == "text":
+                print(chunk.content, end="", flush=True)
+
+
+asyncio.run(main())
+`;
+}
+
+/** A value of JSON as Python writes it. */
+function pythonic(value: unknown): string {
+  if (value === null) return 'None';
+  if (typeof value === 'boolean') return value ? 'True' : 'False';
+  if (Array.isArray(value)) return `[${value.map(pythonic).join(', ')}]`;
+  if (typeof value !== 'object') return JSON.stringify(value);
+  const pairs = Object.entries(value ?? {});
+  return `{${pairs.map(([name, one]) => `${JSON.stringify(name)}: ${pythonic(one)}`).join(', ')}}`;
+}
+
+function typescript({ agentId, goal, fields }: Asked): string {
+  const params = { agentId, goal, ...fields };
+  const given = Object.entries(params).map(([name, value]) => {
+    const camel = name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
+    return `  ${camel}: ${JSON.stringify(value)},\n`;
+  });
+  return `import { ResonantGenesis } from '@resonantgenesis/sdk';
+
+const client = new ResonantGenesis({
+  baseUrl: '${URL}',
+  apiKey: process.env.RESONANTGENESIS_API_KEY,
 });
-const { messages, sendMessage } = useChat({ id, transport, resume: true });`,
-    },
-    {
-      name: 'OpenAI',
-      text: `from openai import OpenAI
+const stream = await client.sessions.executeStream({
+${given.join('')}});
+for await (const chunk of stream) {
+  if (chunk.type === 'text') process.stdout.write(chunk.content);
+}
+`;
+}
 
-client = OpenAI(base_url="${url}/openai/v1", api_key=os.environ["RESONANTGENESIS_API_KEY"])
-for event in client.responses.create(model="${agentId}", input=${text}, stream=True):
-    print(event)`,
-    },
-  ];
+function aiSdk({ agentId, fields }: Asked): string {
+  const { session_id: id, ...body } = fields;
+  const more = Object.keys(body).length > 0 ? `\n  body: ${JSON.stringify(body)},` : '';
+  return `import { useChat } from '@ai-sdk/react';
+import { DefaultChatTransport } from 'ai';
+
+const transport = new DefaultChatTransport({
+  api: '${URL}/v1/agents/${agentId}/chat',${more}
+  // A client token of your own server; see POST /v1/tokens.
+  headers: async () => ({ Authorization: \`Bearer \${await token()}\` }),
+});
+const { messages, sendMessage } = useChat({ id: ${id ? `'${id}'` : 'chatId'}, transport, resume: true });
+`;
+}
+
+function openai({ agentId, goal, fields }: Asked): string {
+  const { session_id: id } = fields;
+  const conversation = id ? `, conversation="conv_${id}"` : '';
+  return `import os
+
+from openai import OpenAI
+
+client = OpenAI(base_url="${URL}/openai/v1", api_key=os.environ["RESONANTGENESIS_API_KEY"])
+for event in client.responses.create(
+    model="${agentId}", input=${JSON.stringify(goal)}${conversation}, stream=True
+):
+    if event.type == "response.output_text.delta":
+        print(event.delta, end="", flush=True)
+`;
 }

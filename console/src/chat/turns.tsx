@@ -1,70 +1,63 @@
 /** A conversation: goals and answers, with steps, tool calls and what a turn asks. */
-import type { Ask } from '@resonantgenesis/sdk';
 import type { TurnSnapshot } from '@resonantgenesis/sdk/store';
-import { Brain, Check, Wrench, X } from 'lucide-react';
-import { lazy, Suspense } from 'react';
-import { Json, number, Status } from '../ui/parts.tsx';
-import { AskCard } from './ask-card.tsx';
+import type { ComponentType } from 'react';
+import { memo } from 'react';
+import { number, Status } from '../ui/parts.tsx';
+import { type Answer, PartOfAnswer } from './parts-of-answer.tsx';
+import './chat.css';
 
-const Markdown = lazy(() => import('./markdown.tsx'));
+/** What of a turn is shown. */
+export type ShownTurn = Pick<
+  TurnSnapshot,
+  'key' | 'turn' | 'goal' | 'parts' | 'waiting' | 'error' | 'usage' | 'replacedBy' | 'inheritedFrom'
+> & { readonly status: TurnSnapshot['status'] | 'running' };
 
-export type Answer = (callId: string, ask: Ask, payload: unknown) => Promise<void>;
+interface TurnsProps {
+  readonly turns: readonly ShownTurn[];
+  /** Without it what turns ask is shown, and cannot be answered. */
+  readonly onAnswer?: Answer | undefined;
+  /** What can be done with a turn, and what is known of it beside the log. */
+  readonly footer?: ComponentType<{ turn: ShownTurn }>;
+}
 
-export function Turns(props: { turns: readonly TurnSnapshot[]; onAnswer: Answer }) {
+export function Turns(props: TurnsProps) {
   return (
     <div className="turns">
       {props.turns.map((turn) => (
-        <Turn key={turn.key} turn={turn} onAnswer={props.onAnswer} />
+        <Turn key={turn.key} turn={turn} onAnswer={props.onAnswer} footer={props.footer} />
       ))}
     </div>
   );
 }
 
-function Turn(props: { turn: TurnSnapshot; onAnswer: Answer }) {
-  const { turn } = props;
+const Turn = memo(function Turn(props: {
+  turn: ShownTurn;
+  onAnswer: Answer | undefined;
+  footer: TurnsProps['footer'] | undefined;
+}) {
+  const { turn, footer: Footer } = props;
+  const isOpen = turn.status === 'streaming' || turn.status === 'running';
+  const last = turn.parts.length - 1;
   return (
     <>
       {turn.goal !== null && <div className="goal">{turn.goal}</div>}
-      <article className="answer" aria-label={`Answer ${turn.turn ?? ''}`}>
-        {turn.steps
-          .filter((step) => step.progress)
-          .map((step) => (
-            <details key={step.step} className="call">
-              <summary>
-                <Brain size={15} aria-hidden />
-                <span className="grow">{step.name}</span>
-                {step.durationMs !== undefined && (
-                  <span className="small muted">{number.format(step.durationMs)} ms</span>
-                )}
-              </summary>
-              <div className="muted">{step.progress}</div>
-            </details>
-          ))}
-        {turn.toolCalls.map((made) => (
-          <details key={made.callId} className="call">
-            <summary>
-              <Wrench size={15} aria-hidden />
-              <code className="grow">{made.tool}</code>
-              {made.status === 'running' && <Status status="running" />}
-              {made.status === 'completed' && <Check size={15} aria-label="completed" />}
-              {made.status === 'failed' && <X size={15} aria-label="failed" />}
-            </summary>
-            <div className="stack">
-              <Json value={made.args} />
-              {made.result !== undefined && <Json value={made.result} />}
-            </div>
-          </details>
-        ))}
-        {turn.content && (
-          <Suspense fallback={<p>{turn.content}</p>}>
-            <Markdown text={turn.content} />
-          </Suspense>
-        )}
-        {turn.waiting.map((ask) => (
-          <AskCard
-            key={ask.callId}
-            ask={ask}
-            onAnswer={(payload) => props.onAnswer(ask.callId, ask, payload)}
+      <article
+        className={`answer ${turn.replacedBy === undefined ? '' : 'replaced'}`}
+        aria-label={`Answer ${turn.turn ?? ''}`}
+        aria-busy={isOpen}
+      >
+        {turn.parts.map((part, index) => (
+          <PartOfAnswer
+            // biome-ignore lint/suspicious/noArrayIndexKey: parts are only added behind the others
+            key={index}
+            part={part}
+            isGrowing={isOpen && (index === last || part.type === 'tool_call')}
+            ask={
+              part.type === 'input_required' && part.status === 'open'
+                ? turn.waiting.find((ask) => ask.callId === part.call_id)
+                : undefined
+            }
+            onAnswer={props.onAnswer}
           />
         ))}
         {turn.error && turn.status !== 'cancelled' && (
@@ -81,8 +74,14 @@ function Turn(props: { turn: TurnSnapshot; onAnswer: Answer }) {
               out, {number.format(turn.usage.durationMs)} ms
             </span>
           )}
+          {turn.replacedBy !== undefined && <span>regenerated as turn {turn.replacedBy}</span>}
         </footer>
       </article>
+      {Footer && (
+        <div className="row small muted turn-footer">
+          <Footer turn={turn} />
+        </div>
+      )}
     </>
   );
-}
+});

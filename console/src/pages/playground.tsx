@@ -1,14 +1,29 @@
-import type { AnswerParams, Ask, ExecuteParams } from '@resonantgenesis/sdk';
+import type { ExecuteParams } from '@resonantgenesis/sdk';
 import { useSession } from '@resonantgenesis/sdk/react';
 import { useQuery } from '@tanstack/react-query';
 import { getRouteApi, Link } from '@tanstack/react-router';
-import { ArrowUp, Copy, GitFork, Plus, Scissors, Settings2, Square } from 'lucide-react';
+import {
+  ArrowDown,
+  ArrowUp,
+  Copy,
+  Link2,
+  Plus,
+  Scissors,
+  Settings2,
+  Square,
+  X,
+} from 'lucide-react';
 import { DropdownMenu } from 'radix-ui';
-import { useEffect, useRef, useState } from 'react';
-import { client, cutConnections } from '../api.ts';
-import { snippetsFor } from '../chat/snippets.ts';
+import type { RefObject } from 'react';
+import { useCallback, useEffect, useMemo, useRef, useState } from 'react';
+import { calls, cutConnections } from '../api.ts';
+import { useAnswer } from '../chat/parts-of-answer.tsx';
+import { NO_SETUP, paramsOf, type Setup, SetupFields } from '../chat/setup.tsx';
+import { type Asked, SNIPPETS } from '../chat/snippets.ts';
+import { useTimings } from '../chat/timings.ts';
+import { isOpen, type Talk, TalkOfTurns, TurnFooter } from '../chat/turn-footer.tsx';
 import { Turns } from '../chat/turns.tsx';
-import { copy, Empty, Field, Status, say, sayWhy } from '../ui/parts.tsx';
+import { copy, Empty, number, Status, say, sayWhy } from '../ui/parts.tsx';
 
 const route = getRouteApi('/play');
 
@@ -18,80 +33,94 @@ export function Playground() {
   const navigate = route.useNavigate();
   const agents = useQuery({
     queryKey: ['agents'],
-    queryFn: async () => [...(await client.agents.list({ limit: 100 })).data],
+    queryFn: async () => [...(await calls.agents.list({ limit: 100 })).data],
   });
-  const [chosen, setChosen] = useState(search.agent ?? '');
-  const agentId = chosen || agents.data?.[0]?.id || '';
+  const agentId = search.agent || agents.data?.[0]?.id || '';
   const [setup, setSetup] = useState<Setup>(NO_SETUP);
-  const [open, setOpen] = useState(false);
+  const [isSetupOpen, setSetupOpen] = useState(false);
   const session = useSession(search.session ?? null, { agentId, storage: 'session' });
+  const { sessionId } = session;
+  const answer = useAnswer(session.answer);
   const [goal, setGoal] = useState('');
-  const bottom = useRef<HTMLDivElement>(null);
+  const stick = useStick(session.turns);
 
   useEffect(() => {
-    if (session.sessionId !== null && session.sessionId !== search.session) {
-      void navigate({ search: { session: session.sessionId, agent: agentId }, replace: true });
+    if (sessionId !== null && sessionId !== search.session) {
+      void navigate({ search: { session: sessionId, agent: agentId }, replace: true });
     }
-  }, [session.sessionId, search.session, navigate, agentId]);
+  }, [sessionId, search.session, navigate, agentId]);
 
-  const length = session.content.length + session.turns.length;
-  // biome-ignore lint/correctness/useExhaustiveDependencies: it follows what grows
-  useEffect(() => {
-    bottom.current?.scrollIntoView({ block: 'end' });
-  }, [length]);
+  const onFork = useCallback(
+    async (turn: number) => {
+      try {
+        if (sessionId === null) return;
+        const made = await calls.sessions.fork(sessionId, { turn });
+        await navigate({ search: { session: made.sessionId, agent: agentId } });
+        say(`A fork that begins with turn ${turn}; the original stays as it is`);
+      } catch (error) {
+        sayWhy(error);
+      }
+    },
+    [sessionId, agentId, navigate],
+  );
+  const timings = useTimings(session);
+  const newest = session.turns.at(-1)?.key;
+  const open = session.turns.find(isOpen)?.key;
+  const { regenerate, editQueued, removeQueued } = session;
+  const talk = useMemo<Talk>(() => {
+    const actions = { regenerate, editQueued, removeQueued };
+    return { actions, timings, newest, open, onFork };
+  }, [regenerate, editQueued, removeQueued, timings, newest, open, onFork]);
 
-  function ask() {
+  async function ask() {
     const text = goal.trim();
     if (!text) return;
-    let params: Partial<ExecuteParams>;
-    try {
-      params = paramsOf(setup);
-    } catch {
-      sayWhy('The context must be a JSON object.');
-      return;
-    }
+    const params: Partial<ExecuteParams> = paramsOf(setup);
     setGoal('');
-    void session.send(text, { ...params, agentId, ifBusy: 'enqueue' });
+    stick.toEnd();
+    // Somebody may be faster than the list of agents.
+    const known = agentId || (await agents.refetch()).data?.[0]?.id;
+    if (known === undefined) throw new Error('There is no agent to ask.');
+    await session.send(text, { ...params, agentId: known, ifBusy: 'enqueue' });
   }
 
   async function steer() {
     const text = goal.trim();
-    if (!text || session.sessionId === null) return;
+    if (!text) return;
     setGoal('');
-    await client.sessions
-      .send(session.sessionId, text)
+    await session
+      .steer(text)
       .then(() => say('The agent will read it before its next step'), sayWhy);
-  }
-
-  async function fork() {
-    if (session.sessionId === null) return;
-    try {
-      const made = await client.sessions.fork(session.sessionId);
-      await navigate({ search: { session: made.sessionId, agent: agentId } });
-      say('You are in a fork; the original stays as it is');
-    } catch (error) {
-      sayWhy(error);
-    }
   }
 
   return (
     <div className="play">
       <div className="talk">
-        <div className="scroll">
+        <section
+          className="scroll"
+          ref={stick.place}
+          onScroll={stick.onScroll}
+          // biome-ignore lint/a11y/noNoninteractiveTabindex: else nobody scrolls it without a mouse
+          tabIndex={0}
+          aria-label="Conversation"
+        >
           {session.turns.length === 0 ? (
             <Empty title="Ask an agent">
               The answer is a log. Reload this page in the middle of it, cut the connection, or open
               the address in another browser: it goes on.
             </Empty>
           ) : (
-            <Turns
-              turns={session.turns}
-              onAnswer={(callId, what, payload) => session.answer(callId, answerOf(what, payload))}
-            />
+            <TalkOfTurns value={talk}>
+              <Turns turns={session.turns} onAnswer={answer} footer={TurnFooter} />
+            </TalkOfTurns>
           )}
-          <div ref={bottom} />
-        </div>
+        </section>
         <div className="compose stack">
+          {!stick.isAtEnd && (
+            <button className="button newest" type="button" onClick={stick.toEnd}>
+              <ArrowDown aria-hidden /> Newest
+            </button>
+          )}
           <div className="row spread small muted">
             <div className="row">
               {session.sessionId ? (
@@ -99,7 +128,7 @@ export function Playground() {
                   <Link to="/sessions/$sessionId" params={{ sessionId: session.sessionId }}>
                     <code>{session.sessionId}</code>
                   </Link>
-                  <span>position {session.position}</span>
+                  <span>position {number.format(session.position)}</span>
                   {session.isStreaming && <Status status={connectionWord(session.connection)} />}
                 </>
               ) : (
@@ -112,12 +141,28 @@ export function Playground() {
                   <Scissors aria-hidden /> Cut the connection
                 </button>
               )}
-              <CopyAs agentId={agentId} goal={goal || session.turns.at(-1)?.goal || 'Hello'} />
+              {sessionId !== null && (
+                <button
+                  className="button quiet"
+                  type="button"
+                  title="Another browser goes on with this session"
+                  onClick={() => copy(location.href).catch(sayWhy)}
+                >
+                  <Link2 aria-hidden /> Copy link
+                </button>
+              )}
+              <CopyAs
+                agentId={agentId}
+                goal={goal.trim() || session.turns.at(-1)?.goal || 'Hello'}
+                setup={setup}
+                sessionId={sessionId}
+              />
               <button
-                className="button quiet icon"
+                className="button quiet icon setup-switch"
                 type="button"
                 title="Settings of the turn"
-                onClick={() => setOpen(!open)}
+                aria-expanded={isSetupOpen}
+                onClick={() => setSetupOpen(!isSetupOpen)}
               >
                 <Settings2 aria-label="Settings of the turn" />
               </button>
@@ -127,7 +172,7 @@ export function Playground() {
             className="composer"
             onSubmit={(event) => {
               event.preventDefault();
-              ask();
+              ask().catch(sayWhy);
             }}
           >
             <textarea
@@ -138,7 +183,7 @@ export function Playground() {
               onKeyDown={(event) => {
                 if (event.key === 'Enter' && !event.shiftKey && !event.nativeEvent.isComposing) {
                   event.preventDefault();
-                  ask();
+                  ask().catch(sayWhy);
                 }
               }}
             />
@@ -149,7 +194,9 @@ export function Playground() {
                 aria-label="Agent"
                 value={agentId}
                 disabled={session.sessionId !== null}
-                onChange={(event) => setChosen(event.target.value)}
+                onChange={(event) =>
+                  void navigate({ search: { agent: event.target.value }, replace: true })
+                }
               >
                 {agents.data?.map((agent) => (
                   <option key={agent.id} value={agent.id}>
@@ -158,11 +205,6 @@ export function Playground() {
                 ))}
               </select>
               <div className="row">
-                {session.sessionId !== null && !session.isStreaming && (
-                  <button className="button" type="button" onClick={() => void fork()}>
-                    <GitFork aria-hidden /> Fork
-                  </button>
-                )}
                 {session.sessionId !== null && (
                   <Link
                     to="/play"
@@ -195,79 +237,78 @@ export function Playground() {
           </form>
         </div>
       </div>
-      <aside className={`setup stack ${open ? 'open' : ''}`} aria-label="Settings of the turn">
-        <h2>The next turn</h2>
-        <Field label="Context" hint="A JSON object that the agent reads">
-          <textarea
-            className="input mono"
-            placeholder="{}"
-            value={setup.context}
-            onChange={(event) => setSetup({ ...setup, context: event.target.value })}
-          />
-        </Field>
-        <Field label="Most steps">
-          <input
-            className="input"
-            type="number"
-            min={1}
-            placeholder="the agent's own"
-            value={setup.maxSteps}
-            onChange={(event) => setSetup({ ...setup, maxSteps: event.target.value })}
-          />
-        </Field>
-        <Field label="Time-out in seconds">
-          <input
-            className="input"
-            type="number"
-            min={1}
-            placeholder="the agent's own"
-            value={setup.timeout}
-            onChange={(event) => setSetup({ ...setup, timeout: event.target.value })}
-          />
-        </Field>
-        <Field label="Model">
-          <input
-            className="input"
-            placeholder="the agent's own"
-            value={setup.model}
-            onChange={(event) => setSetup({ ...setup, model: event.target.value })}
-          />
-        </Field>
-        <p className="small muted">
-          They hold for turns that you ask from now on. What runs goes on as it began.
-        </p>
+      <aside className={`setup ${isSetupOpen ? 'open' : ''}`} aria-label="Settings of the turn">
+        <div className="stack">
+          <div className="row spread">
+            <h2>The next turn</h2>
+            <button
+              className="button quiet icon setup-switch"
+              type="button"
+              onClick={() => setSetupOpen(false)}
+            >
+              <X aria-label="Close the settings" />
+            </button>
+          </div>
+          <SetupFields setup={setup} onChange={setSetup} />
+          <p className="small muted">
+            They hold for turns that you ask from now on. What runs goes on as it began.
+          </p>
+        </div>
       </aside>
     </div>
   );
 }
 
-interface Setup {
-  readonly context: string;
-  readonly maxSteps: string;
-  readonly timeout: string;
-  readonly model: string;
-}
-const NO_SETUP: Setup = { context: '', maxSteps: '', timeout: '', model: '' };
+/** Pixels within which a person still counts as being at the end. */
+const NEAR = 80;
 
-function paramsOf(setup: Setup): Partial<ExecuteParams> {
-  return {
-    ...(setup.context.trim() && { context: JSON.parse(setup.context) }),
-    ...(setup.maxSteps && { maxSteps: Number(setup.maxSteps) }),
-    ...(setup.timeout && { timeoutSeconds: Number(setup.timeout) }),
-    ...(setup.model && { model: setup.model }),
-  };
+interface Stick {
+  readonly place: RefObject<HTMLElement | null>;
+  readonly isAtEnd: boolean;
+  readonly onScroll: () => void;
+  readonly toEnd: () => void;
 }
 
-export function answerOf(ask: Ask, payload: unknown): AnswerParams {
-  if (payload === false) return { approved: false };
-  return ask.kind === 'approval' ? { approved: true } : { payload };
+/** Keeps the end of what grows in view, as long as the person is there. */
+function useStick(content: unknown): Stick {
+  const place = useRef<HTMLElement>(null);
+  const [isAtEnd, setAtEnd] = useState(true);
+  const toEnd = useCallback(() => {
+    place.current?.scrollTo({ top: place.current.scrollHeight });
+    setAtEnd(true);
+  }, []);
+  const onScroll = useCallback(() => {
+    const box = place.current;
+    if (box) setAtEnd(box.scrollHeight - box.scrollTop - box.clientHeight < NEAR);
+  }, []);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: it follows what grows
+  useEffect(() => {
+    if (isAtEnd) toEnd();
+  }, [content, isAtEnd, toEnd]);
+  return { place, isAtEnd, onScroll, toEnd };
 }
 
 function connectionWord(state: string): string {
   return state === 'open' ? 'streaming' : state;
 }
 
-function CopyAs(props: { agentId: string; goal: string }) {
+function CopyAs(props: { agentId: string; goal: string; setup: Setup; sessionId: string | null }) {
+  const { agentId, goal, setup, sessionId } = props;
+
+  async function copyAs(text: (asked: Asked) => string) {
+    const { context, maxSteps, timeoutSeconds, model, tools } = paramsOf(setup);
+    const fields = {
+      session_id: sessionId ?? undefined,
+      context,
+      max_steps: maxSteps,
+      timeout_seconds: timeoutSeconds,
+      model,
+      tools,
+    };
+    const given = Object.entries(fields).filter(([, value]) => value !== undefined);
+    await copy(text({ agentId, goal, fields: Object.fromEntries(given) }));
+  }
+
   return (
     <DropdownMenu.Root modal={false}>
       <DropdownMenu.Trigger className="button quiet">
@@ -275,13 +316,13 @@ function CopyAs(props: { agentId: string; goal: string }) {
       </DropdownMenu.Trigger>
       <DropdownMenu.Portal>
         <DropdownMenu.Content className="menu" align="end" sideOffset={4}>
-          {snippetsFor(props.agentId, props.goal).map((snippet) => (
+          {SNIPPETS.map(({ name, text }) => (
             <DropdownMenu.Item
-              key={snippet.name}
+              key={name}
               className="menu-item"
-              onSelect={() => copy(snippet.text).catch(sayWhy)}
+              onSelect={() => copyAs(text).catch(sayWhy)}
             >
-              {snippet.name}
+              {name}
             </DropdownMenu.Item>
           ))}
         </DropdownMenu.Content>

@@ -1,27 +1,35 @@
 import { useSession } from '@resonantgenesis/sdk/react';
 import { useQuery } from '@tanstack/react-query';
-import { getRouteApi, useNavigate } from '@tanstack/react-router';
+import { getRouteApi, Link, useNavigate } from '@tanstack/react-router';
 import { Download, GitFork, MessagesSquare, Trash2 } from 'lucide-react';
 import { Tabs } from 'radix-ui';
 import { lazy, Suspense, useState } from 'react';
-import { client } from '../api.ts';
+import { calls } from '../api.ts';
+import { useAnswer } from '../chat/parts-of-answer.tsx';
+import { save } from '../chat/save.ts';
 import { Turns } from '../chat/turns.tsx';
-import { credential, may } from '../credential/credential.ts';
+import { may } from '../credential/credential.ts';
 import { Confirm, Empty, ListState, Page, Status, say, sayWhy } from '../ui/parts.tsx';
-import { answerOf } from './playground.tsx';
 
 const Timeline = lazy(() => import('./timeline.tsx'));
+const Replay = lazy(() => import('./replay.tsx'));
 const Frames = lazy(() => import('./frames.tsx'));
 const route = getRouteApi('/sessions/$sessionId');
 
-/** One session: as a conversation, as its log, and as each client sees it. */
+/** What a session does while it may change, and milliseconds until it is looked at again. */
+const OPEN = new Set(['queued', 'running', 'waiting']);
+const SOON = 2_000;
+
+/** One session: as a conversation, as its log, replayed, and as each client sees it. */
 export function SessionPage() {
   const { sessionId } = route.useParams();
+  const { view = 'chat' } = route.useSearch();
   const navigate = useNavigate();
   const [deleting, setDeleting] = useState(false);
   const shown = useQuery({
     queryKey: ['session', sessionId],
-    queryFn: () => client.sessions.get(sessionId),
+    queryFn: () => calls.sessions.get(sessionId),
+    refetchInterval: ({ state }) => OPEN.has(state.data?.status ?? '') && SOON,
   });
   if (shown.data === undefined) {
     return (
@@ -32,26 +40,13 @@ export function SessionPage() {
   }
   const session = shown.data;
 
-  async function exportLog() {
-    const answer = await fetch(`/v1/sessions/${sessionId}/export`, {
-      headers: { Authorization: `Bearer ${credential.get()?.token}` },
-    });
-    if (!answer.ok) throw new Error(`The export failed with ${answer.status}.`);
-    const address = URL.createObjectURL(await answer.blob());
-    const link = document.createElement('a');
-    link.href = address;
-    link.download = `${sessionId}.ndjson`;
-    link.click();
-    URL.revokeObjectURL(address);
-  }
-
   async function fork() {
-    const made = await client.sessions.fork(sessionId);
+    const made = await calls.sessions.fork(sessionId);
     await navigate({ to: '/play', search: { session: made.sessionId, agent: session.agentId } });
   }
 
   async function remove() {
-    await client.sessions.delete(sessionId);
+    await calls.sessions.delete(sessionId);
     say('The session and its log are gone');
     await navigate({ to: '/sessions' });
   }
@@ -61,16 +56,20 @@ export function SessionPage() {
       title={session.agentId}
       actions={
         <>
+          <Link
+            className="button"
+            to="/play"
+            search={{ session: sessionId, agent: session.agentId }}
+          >
+            <MessagesSquare aria-hidden /> Open
+          </Link>
           <button
             className="button"
             type="button"
             onClick={() =>
-              void navigate({ to: '/play', search: { session: sessionId, agent: session.agentId } })
+              save(`/v1/sessions/${sessionId}/export`, `${sessionId}.ndjson`).catch(sayWhy)
             }
           >
-            <MessagesSquare aria-hidden /> Open
-          </button>
-          <button className="button" type="button" onClick={() => exportLog().catch(sayWhy)}>
             <Download aria-hidden /> Export
           </button>
           {may('sessions:write') && (
@@ -94,16 +93,30 @@ export function SessionPage() {
       <div className="row muted">
         <code>{sessionId}</code>
         <Status status={session.status} />
-        <span>{session.turns} turns</span>
+        <span>
+          {session.turns} {session.turns === 1 ? 'turn' : 'turns'}
+        </span>
         {session.subject && <span>of {session.subject}</span>}
       </div>
-      <Tabs.Root defaultValue="chat">
+      <Tabs.Root
+        value={view}
+        onValueChange={(chosen) =>
+          void navigate({
+            to: '.',
+            search: chosen === 'chat' ? {} : { view: chosen },
+            replace: true,
+          })
+        }
+      >
         <Tabs.List className="tabs" aria-label="Views">
           <Tabs.Trigger className="tab" value="chat">
             Conversation
           </Tabs.Trigger>
           <Tabs.Trigger className="tab" value="log">
             Log
+          </Tabs.Trigger>
+          <Tabs.Trigger className="tab" value="replay">
+            Replay
           </Tabs.Trigger>
           <Tabs.Trigger className="tab" value="frames">
             As each client sees it
@@ -116,6 +129,9 @@ export function SessionPage() {
           <Suspense fallback={<div className="skeleton" />}>
             <Tabs.Content value="log">
               <Timeline sessionId={sessionId} head={session.position ?? 0} />
+            </Tabs.Content>
+            <Tabs.Content value="replay">
+              <Replay sessionId={sessionId} head={session.position ?? 0} />
             </Tabs.Content>
             <Tabs.Content value="frames">
               <Frames session={session} />
@@ -137,10 +153,6 @@ export function SessionPage() {
 
 function Chat(props: { sessionId: string }) {
   const session = useSession(props.sessionId);
-  return (
-    <Turns
-      turns={session.turns}
-      onAnswer={(callId, ask, payload) => session.answer(callId, answerOf(ask, payload))}
-    />
-  );
+  const answer = useAnswer(session.answer);
+  return <Turns turns={session.turns} onAnswer={may('sessions:write') ? answer : undefined} />;
 }

@@ -81,6 +81,7 @@ export default function Timeline(props: { sessionId: string; head: number }) {
     );
   }
   const open = chosen === null ? undefined : log.entry(chosen);
+  const isChosenShown = chosen !== null && from <= chosen && chosen <= to;
   return (
     <div className="stack">
       <div className="row spread">
@@ -105,7 +106,7 @@ export default function Timeline(props: { sessionId: string; head: number }) {
       <div className={`log-and-entry ${open ? 'open' : ''}`}>
         <div className="panel log-panel">
           <div className="log-row head" aria-hidden>
-            <span>position</span>
+            <span>place</span>
             <span>time</span>
             <span>gap</span>
             <span>kind</span>
@@ -117,7 +118,7 @@ export default function Timeline(props: { sessionId: string; head: number }) {
             ref={scroll}
             role="listbox"
             aria-label="Entries of the log"
-            aria-activedescendant={chosen === null ? undefined : rowId(chosen)}
+            aria-activedescendant={isChosenShown ? rowId(chosen) : undefined}
             tabIndex={0}
             onKeyDown={onKeyDown}
           >
@@ -165,8 +166,8 @@ export default function Timeline(props: { sessionId: string; head: number }) {
         )}
       </div>
       <p className="small muted">
-        A bar shows the time since the entry before, on a logarithmic scale up to a minute. Entries
-        of one commit have one time.
+        A bar shows the time since the entry before, on a logarithmic scale up to a minute. It is
+        missing where both came in one commit.
       </p>
     </div>
   );
@@ -229,7 +230,7 @@ const Row = memo(function Row(props: RowProps) {
         <>
           <span>{clock.format(entry.at)}</span>
           <span className="gap">
-            {gap !== undefined && (
+            {gap !== undefined && gap > 0 && (
               <>
                 <i className={gap >= LONG ? 'long' : ''} style={{ width: `${barOf(gap)}%` }} />
                 <b>{durationOf(gap)}</b>
@@ -257,7 +258,7 @@ function barOf(gap: number): number {
 }
 
 function durationOf(milliseconds: number): string {
-  if (milliseconds < 10) return `${milliseconds.toFixed(milliseconds === 0 ? 0 : 1)} ms`;
+  if (milliseconds < 10) return `${milliseconds.toFixed(1)} ms`;
   if (milliseconds < 1000) return `${Math.round(milliseconds)} ms`;
   if (milliseconds < 60_000) return `${(milliseconds / 1000).toFixed(1)} s`;
   return `${number.format(Math.round(milliseconds / 60_000))} min`;
