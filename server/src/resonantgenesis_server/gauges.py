@@ -33,6 +33,7 @@ from .sessions.expiry import Expiry
 from .sessions.session_list import SessionList
 from .sessions.supervisor import Supervisor
 from .stores import AnyLog
+from .tracing import spans
 from .webhooks.dispatcher import WebhookDispatcher
 
 
@@ -83,6 +84,7 @@ def metrics_of(
             **_node_gauges(log),
         }
     )
+    spans.tell(told.collect)
     given = settings.metrics_token
     token = None if given is None else given.get_secret_value()
     if worker is None:

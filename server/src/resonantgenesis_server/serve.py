@@ -28,6 +28,7 @@ from .log.base import LogError
 from .logging.setup import flush_logs, open_logs
 from .logging.startup import StartupError
 from .model.errors import ApiError, Unavailable
+from .model.extras import how_to_install
 from .records.base import StoreError
 
 log_ = structlog.get_logger("resonantgenesis.main")
@@ -98,6 +99,19 @@ def _stop_broken(reason: str) -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
+def _tracing(settings: Settings) -> contextlib.AbstractAsyncContextManager[None]:
+    """Send traces and metrics, if the settings say so. Raises StartupError."""
+    if settings.otel == "off":
+        return contextlib.nullcontext()
+    try:
+        from .tracing.otel import sending  # noqa: PLC0415
+    except ImportError as error:
+        raise StartupError(
+            f"otel needs an extra: {how_to_install('otel')} ({error.name} is missing)"
+        ) from error
+    return sending(shows_content=settings.otel == "content")
+
+
 async def _serve(
     settings: Settings,
     listener: Listener,
@@ -107,7 +121,10 @@ async def _serve(
     certificate = None
     if settings.tls_cert and settings.tls_key:
         certificate = Certificate(settings.tls_cert, settings.tls_key)
-    async with open_parts(settings, worker, on_broken=_stop_broken) as parts:
+    async with (
+        _tracing(settings),
+        open_parts(settings, worker, on_broken=_stop_broken) as parts,
+    ):
 
         async def drain_turns(seconds: float) -> None:
             await parts.node_events.draining()

@@ -258,6 +258,11 @@ class Settings(BaseSettings):
         description="What `GET /metrics` asks for as a bearer, 16 characters or more; without it"
         " only programs on the server's own machine are answered.",
     )
+    otel: Annotated[Literal["off", "on", "content"], BeforeValidator(_lower)] = Field(
+        default="off",
+        description="`on`: traces and metrics by OTLP, to where the variables `OTEL_*` say;"
+        " `content`: with what people and models say. Needs the extra `otel`.",
+    )
     drain_seconds: float = Field(
         default=20.0,
         ge=0,

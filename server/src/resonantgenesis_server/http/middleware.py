@@ -11,7 +11,7 @@ import contextlib
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -44,6 +44,7 @@ from .params import (
 )
 from .routing import FastRoute
 from .serving.http_connection import request_connection_of
+from .tracing import traced
 
 log = structlog.get_logger("resonantgenesis.http")
 
@@ -89,13 +90,16 @@ class Gateway:
         drain: Drain | None = None,
         count: CountRequest | None = None,
     ) -> None:
-        self._app = app
+        self._app = traced(app)
         self._authenticator = authenticator
         self._cors = cors
-        self._fast = tuple(fast)
+        self._fast = tuple(
+            route if route.method == "WEBSOCKET" else replace(route, app=traced(route.app))
+            for route in fast
+        )
         self._public = [route for route in fast if route.public]
         self._fast_by_method: dict[str, list[FastRoute]] = {}
-        for route in fast:
+        for route in self._fast:
             self._fast_by_method.setdefault(route.method, []).append(route)
         self._methods = methods or {}
         self._lifespan = lifespan

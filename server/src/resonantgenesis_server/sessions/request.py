@@ -55,6 +55,8 @@ class TurnRequest:
     key: str | None = None
     key_id: str = ""
     request_id: str = ""
+    #: The place in a trace that the turn belongs to; empty if there is none.
+    traceparent: str = ""
     # The fields below say which turn is meant, and are not recorded with it.
     session_id: str | None = None
     #: Without `session_id`: the id of the session, which is made if it is not there.
@@ -102,7 +104,8 @@ class TurnRequest:
     def record(self, turn: int) -> NewEntry:
         """The control record that queues the turn."""
         body = {"turn": turn, **{name: getattr(self, name) for name in _RECORDED}}
-        body |= {name: value for name in _OPTIONAL if (value := getattr(self, name))}
+        names = (*_OPTIONAL, "traceparent")
+        body |= {name: value for name in names if (value := getattr(self, name))}
         return NewEntry("queued", dumps(body))
 
     @classmethod

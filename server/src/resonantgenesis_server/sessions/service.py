@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import orjson
@@ -25,6 +25,7 @@ from ..model.limits import LOOKED_BYTES, PAGE_BYTES
 from ..model.principal import Principal
 from ..records.base import ListPage, SessionRecord
 from ..records.sessions import SessionRepository
+from ..tracing import spans
 from .answers import InputRequest
 from .chunks import TurnOutput
 from .conversation import Conversations
@@ -122,6 +123,8 @@ class SessionService:
     ) -> TurnRef:
         """Start, queue or join a turn; durable when this returns. Goes on when its caller is
         cancelled."""
+        if not request.traceparent and (parent := spans.traceparent()):
+            request = replace(request, traceparent=parent)
         starting = self._peers.execute(principal, request, key=key, request_id=request_id)
         return await self.supervisor.detached(starting)
 

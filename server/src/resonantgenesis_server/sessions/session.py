@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import orjson
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from ..agents.base import InboxMessage
 from ..codec.json import dumps, has_more_values
@@ -19,6 +21,7 @@ from ..model.errors import (
     Unavailable,
 )
 from ..model.events import NewEvent
+from ..tracing import spans
 from .agent_slots import SlotTicket
 from .answers import InputRequest, InputResult, NewAnswer, check_answer
 from .chunks import TurnOutcome
@@ -145,7 +148,9 @@ class Session:
             self._runner.expect(number, record)
             records.append(started_record(number, self.log.head + 1))
             info = new or self.log.info
-            turn_events = TurnEvents(info, number, request.key_id, request.request_id)
+            turn_events = TurnEvents(
+                info, number, request.key_id, request.request_id, request.traceparent
+            )
             events += turn_events.begun(request.goal)
         return records, events
 
@@ -361,9 +366,7 @@ class Session:
                 turn = await self._next()
                 if turn is None:
                     return
-                outcome = await self._runner.run(turn)
-                if outcome is not None:
-                    await self._finish(turn, outcome)
+                outcome = await self._run_turn(turn)
                 self._leave_slot()
                 if outcome is None:
                     continue  # it waits, with nobody in place
@@ -379,6 +382,31 @@ class Session:
                 if failures >= _LOOKS and not self.state.open_turns:
                     return  # the next request for the session reads it anew
                 await asyncio.sleep(_pause(failures))
+
+    async def _run_turn(self, turn: TurnState) -> TurnOutcome | None:
+        """Run the turn and write its end; None if it waits with nobody in place."""
+        agent_id = self.log.info.agent_id
+        with spans.turn(agent_id, self.session_id, turn.turn, turn.traceparent) as span:
+            bind_contextvars(**span.log_fields)
+            outcome = await self._runner.run(turn)
+            if outcome is None:
+                span.set(resonantgenesis__status="waiting")
+                return None
+            span.set(
+                resonantgenesis__status=outcome.status,
+                gen_ai__usage__input_tokens=outcome.usage["input_tokens"],
+                gen_ai__usage__output_tokens=outcome.usage["output_tokens"],
+            )
+            if outcome.failure is not None:
+                span.fail(outcome.failure.code)
+            done = outcome.chunks[-1].body
+            span.show(
+                gen_ai__output__messages=lambda: spans.messages(
+                    "assistant", orjson.loads(done)["output"]
+                )
+            )
+            await self._finish(turn, outcome)
+        return outcome
 
     async def _next(self) -> TurnState | None:
         """The running turn, else the first queued one."""

@@ -29,6 +29,7 @@ from ..model.errors import Internal, SessionNotFound
 from ..model.events import NewEvent, event_stream
 from ..model.ids import event_id
 from ..model.limits import KIB
+from ..tracing import spans
 from .answers import NewAnswer
 from .asks import Stop
 from .chunks import Encoded, TurnOutcome, beginning, input_chunk, waiting_chunk
@@ -47,7 +48,7 @@ from .state import (
     started_record,
     waiting_record,
 )
-from .turn_writer import TurnWriter
+from .turn_writer import TimedTurnWriter, TurnWriter
 
 log_ = structlog.get_logger("resonantgenesis.turns")
 
@@ -165,7 +166,8 @@ class SessionLog:
     @contextmanager
     def writing(self) -> Iterator[TurnWriter]:
         """The writer of the running turn's chunks."""
-        writer = self._writer = TurnWriter(
+        kind = TimedTurnWriter if spans.are_on() else TurnWriter
+        writer = self._writer = kind(
             self._log,
             self.session_id,
             fence=self._fence,
@@ -281,12 +283,13 @@ class SessionLog:
         failure = outcome.failure
         code, message = (failure.code, failure.message) if failure else (None, None)
         ended = events.ended(outcome.status, outcome.usage, code, message)
-        await self._append_both(
-            [ended_record(turn.turn, outcome.status, last)],
-            chunks,
-            pending=others,
-            events=[*steps, *ended],
-        )
+        with spans.append(len(chunks)):
+            await self._append_both(
+                [ended_record(turn.turn, outcome.status, last)],
+                chunks,
+                pending=others,
+                events=[*steps, *ended],
+            )
         for _ in unanswered:
             metrics.input_given("cancelled")
         metrics.turn_ended(outcome.status, code, self.info.organization_id)
@@ -431,15 +434,19 @@ def session_of_event(entry: Entry) -> str:
 class TurnEvents:
     """Events of one turn."""
 
-    def __init__(self, info: SessionInfo, turn: int, key_id: str, request_id: str) -> None:
+    def __init__(
+        self, info: SessionInfo, turn: int, key_id: str, request_id: str, traceparent: str
+    ) -> None:
         self.organization_id = info.organization_id
         self._info = info
         self._turn = turn
         self._metadata = _metadata(info, key_id, request_id)
+        if traceparent:
+            self._metadata["traceparent"] = traceparent
 
     @classmethod
     def of(cls, info: SessionInfo, turn: TurnState) -> TurnEvents:
-        return cls(info, turn.turn, turn.key_id, turn.request_id)
+        return cls(info, turn.turn, turn.key_id, turn.request_id, turn.traceparent)
 
     def begun(self, goal: str) -> list[NewEvent]:
         """The events in the append of a turn's start."""

@@ -168,6 +168,7 @@ class TurnState:
     queued_at: float
     key_id: str = ""
     request_id: str = ""
+    traceparent: str = ""
     status: str = "queued"
     first: int = 0
     last: int = 0
@@ -320,6 +321,7 @@ class SessionState:
                 entry.at / 1e6,
                 body["key_id"],
                 body["request_id"],
+                body.get("traceparent", ""),
                 replaces=replaces,
             )
         )

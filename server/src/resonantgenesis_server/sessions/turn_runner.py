@@ -18,6 +18,7 @@ from ..model.errors import (
     Internal,
     Unavailable,
 )
+from ..tracing import spans
 from .agent_run import AgentRun
 from .chunks import ChunkMaker, Status, TurnFailure, TurnOutcome
 from .history import RUNNER_LOST, ending_from_log
@@ -218,6 +219,7 @@ class TurnRunner:
     async def _run_agent(self, turn: TurnState, prepared: _Prepared) -> TurnOutcome | None:
         host, events = self._host, TurnEvents.of(self._log.info, turn)
         request = prepared.request
+        spans.current().show(gen_ai__input__messages=lambda: spans.messages("user", request.goal))
         stops = TurnStops(self._log, turn, host.history, host.now, lambda: host.draining)
         watch: asyncio.Task[None] | None = None
         inbox = self._inbox = TurnInbox(turn.turn)

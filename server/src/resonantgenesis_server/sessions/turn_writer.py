@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from .. import metrics
 from ..log.base import Append, EventLog, LogError, LogOverloaded, NewEntry
+from ..tracing import spans
 
 #: Chunks not yet handed to the log; past this the agent waits.
 _BUFFER_BYTES = 256 * 1024
@@ -218,3 +219,19 @@ class TurnWriter:
         self._pause = None
         if self._buffer:
             self._send()
+
+
+class TimedTurnWriter(TurnWriter):
+    """A TurnWriter whose slow appends have spans."""
+
+    _began = 0.0
+
+    def _send(self) -> None:
+        self._began = time.time()
+        super()._send()
+
+    def _sent(self, result: list[int] | None, error: Exception | None) -> None:
+        began, entries = self._began, len(self._under_way)
+        if time.time() - began >= spans.SLOW_APPEND:
+            spans.appended(began, time.time(), entries)
+        super()._sent(result, error)

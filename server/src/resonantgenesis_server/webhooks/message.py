@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ..agents.engines.http.endpoint import Endpoint
@@ -29,17 +29,21 @@ class Message:
     type: str
     body: bytes
     content_type: str = "application/json"
+    #: The place of the event's turn in a trace; empty if there is none.
+    traceparent: str = ""
 
 
 def message_of(entry: Entry, epoch: str, format: str, organization_id: str) -> Message:
     """The message of an event in the log."""
     event = parsed(entry)
     at = rfc3339(entry.at / 1e6)
+    parent = event["metadata"].get("traceparent", "")
     if format == "cloudevents":
-        return cloud_event(event["id"], entry.kind, at, organization_id, event["data"])
+        made = cloud_event(event["id"], entry.kind, at, organization_id, event["data"])
+        return replace(made, traceparent=parent)
     # Standard Webhooks asks for `timestamp` beside `type` and `data`.
     body = b'%b,"timestamp":"%b"}' % (event_json(entry, epoch)[:-1], at.encode())
-    return Message(event["id"], entry.kind, body)
+    return Message(event["id"], entry.kind, body, traceparent=parent)
 
 
 def trial(event_id: str, format: str, organization_id: str, webhook_id: str, now: float) -> Message:

@@ -25,6 +25,7 @@ from ..agents.engines.http.posting import (
 from ..agents.tools.fetch.network import AddressRefused
 from ..config.webhooks import WebhookSettings
 from ..model.errors import InvalidRequest
+from ..tracing import spans
 from .message import Message, headers_of
 
 #: Bytes of an answer that are kept, and that are read so that its connection can be used again.
@@ -107,32 +108,43 @@ class Poster:
         """One attempt, once there is a slot; `kept` is the endpoint as the records have it. Any
         answer but 2xx is a failure, and a redirect is never followed."""
         async with self._slots.taken(organization_id, is_failing=is_failing):
-            began = time.perf_counter()
-            status = answer = error = wait = None
-            try:
-                endpoint = self.endpoints.open(kept)
-                headers = headers_of(message, endpoint, self._now())
-                async with (
-                    asyncio.timeout(self._timeout),
-                    self.client.post(endpoint.url, headers, message.body) as response,
-                ):
-                    status, wait = response.status, retry_after(response)
-                    if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
-                        error = f"the receiver answered {_said(response)}"
-                    answer = await _beginning(response)
-            except TimeoutError:
-                error = error or f"the receiver did not answer within {self._timeout:g} s"
-            except PostFailed as failure:
-                error = error or f"the receiver {failure}"
-            except AddressRefused:
-                error = (
-                    "the address is not on the public internet; the server's setting"
-                    f" {self.client.setting} lists the others"
-                )
-            except InvalidRequest as problem:  # kept under another secret of the server
-                error = problem.message
-            seconds = time.perf_counter() - began
-        metrics.webhook_posted("failed" if error else "delivered", seconds)
+            with spans.delivery(message.type, message.id, message.traceparent) as span:
+                outcome = await self._attempt(kept, message)
+                span.set(http__response__status_code=outcome.status)
+                if outcome.error is not None:
+                    span.fail(str(outcome.status or "no_answer"))
+        metrics.webhook_posted(
+            "failed" if outcome.error else "delivered", outcome.duration_ms / 1_000
+        )
+        return outcome
+
+    async def _attempt(self, kept: Mapping[str, Any], message: Message) -> Outcome:
+        began = time.perf_counter()
+        status = answer = error = wait = None
+        try:
+            endpoint = self.endpoints.open(kept)
+            headers = headers_of(message, endpoint, self._now())
+            headers += [(name.encode(), of.encode()) for name, of in spans.headers().items()]
+            async with (
+                asyncio.timeout(self._timeout),
+                self.client.post(endpoint.url, headers, message.body) as response,
+            ):
+                status, wait = response.status, retry_after(response)
+                if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+                    error = f"the receiver answered {_said(response)}"
+                answer = await _beginning(response)
+        except TimeoutError:
+            error = error or f"the receiver did not answer within {self._timeout:g} s"
+        except PostFailed as failure:
+            error = error or f"the receiver {failure}"
+        except AddressRefused:
+            error = (
+                "the address is not on the public internet; the server's setting"
+                f" {self.client.setting} lists the others"
+            )
+        except InvalidRequest as problem:  # kept under another secret of the server
+            error = problem.message
+        seconds = time.perf_counter() - began
         error = None if error is None else _printable(error)
         return Outcome(status, error, answer, round(seconds * 1_000), wait)
 

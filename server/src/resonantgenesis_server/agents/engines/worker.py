@@ -9,6 +9,7 @@ from typing import Any
 from ... import metrics
 from ...model.chunks import AgentChunk
 from ...model.errors import AgentError
+from ...tracing import spans
 from ..base import Turn
 from ..remote import turn_body
 from ..workers.assignment import WorkerLost
@@ -46,6 +47,8 @@ class WorkerAgent:
 
     async def run(self, turn: Turn) -> AsyncGenerator[AgentChunk, None]:
         agent, body = (self._organization_id, turn.agent_id), turn_body(turn)
+        if parent := spans.traceparent():
+            body["traceparent"] = parent
         for _ in range(_MAX_WORKERS):
             self._waiting.add((turn.session_id, turn.turn))
             try:

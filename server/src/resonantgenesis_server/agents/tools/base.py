@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from ...codec.json import NotJson, dumps
 from ...model.chunks import ToolCall, ToolResult
 from ...model.errors import AgentError
+from ...tracing import spans
 from ..base import NO_FILES, Turn, TurnFiles
 from ..threads import AgentThread, Returned
 from .images import Image
@@ -118,6 +119,18 @@ async def run_tool(
     result that is still too large is an error. Raises nothing but CancelledError, when the caller
     is cancelled.
     """
+    with spans.tool(tool.name, call.call_id, context.session_id, context.agent_id) as span:
+        span.show(gen_ai__tool__call__arguments=lambda: dumps(call.args).decode())
+        result = await _run_bounded(tool, call, context, timeout, max_result)
+        span.show(gen_ai__tool__call__result=lambda: dumps(result.result).decode())
+        if result.is_error:
+            span.fail("tool_error")
+    return result
+
+
+async def _run_bounded(
+    tool: Tool, call: ToolCall, context: ToolContext, timeout: float, max_result: int
+) -> ToolResult:
     scope = asyncio.timeout(timeout)
     loop = asyncio.get_running_loop()
     last = loop.time() + _PROGRESS * timeout

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...codec.events import cursor_of
@@ -209,6 +209,8 @@ class Commands:
         """Start or join a turn, and subscribe to it unless its session has a subscription."""
         message = request.message
         turn_request = message.request(self._limits)
+        if message.traceparent is not None:
+            turn_request = replace(turn_request, traceparent=message.traceparent)
         joins = turn_request.joins and turn_request.session_id is not None
         require(principal, "sessions:read" if joins else "sessions:write")
         if not turn_request.joins:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ...model.ids import is_id
+from ...tracing.spans import TRACEPARENT
 from ..api.session_models import CalledExecuteBody, InputBody, Position, PostBody, TurnNumber
 from ..schemas import Body, FilterObject, PatternList
 
@@ -61,6 +62,9 @@ class ExecuteMessage(ClientMessage, CalledExecuteBody):
     idempotency_key: Annotated[
         str | None, Field(min_length=1, max_length=255, pattern=r"^[\x20-\x7e]+$")
     ] = None
+    traceparent: Annotated[str | None, Field(pattern=TRACEPARENT)] = Field(
+        default=None, description="The place in a trace that the turn belongs to."
+    )
 
 
 class CancelMessage(ClientMessage):

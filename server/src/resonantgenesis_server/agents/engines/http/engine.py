@@ -16,6 +16,7 @@ import httpx
 from ....codec.json import dumps
 from ....model.chunks import AgentChunk
 from ....model.errors import AgentError, InvalidRequest
+from ....tracing import spans
 from ...base import Turn
 from ...remote import EndOfTurn, chunk_of, turn_body
 from ...tools.fetch.network import AddressRefused
@@ -126,6 +127,7 @@ class HttpEngine:
         url = endpoint.url
         for _ in range(_MAX_REDIRECTS + 1):
             headers = [*_HEADERS, *endpoint.signed(message_id, body, time.time())]
+            headers += [(name.encode(), of.encode()) for name, of in spans.headers().items()]
             async with self._posted(url, headers, body) as response:
                 if response.status not in _REDIRECTS:
                     decoder = _checked(response)

@@ -141,6 +141,7 @@ class LlmAgent:
             Sight(model, settings.vision, self._blind),
             sampling=self._options.sampling,
             show_reasoning=self._options.show_reasoning,
+            provider=model.provider,
         )
         try:
             async with aclosing(loop.chunks()) as chunks:

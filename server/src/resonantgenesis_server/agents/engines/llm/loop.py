@@ -15,6 +15,7 @@ from ....background import Backoff
 from ....codec.json import dumps
 from ....model.chunks import AgentChunk, Keep, Reasoning, Source, Step, ToolResult, Usage
 from ....model.errors import AgentError
+from ....tracing import spans
 from ...base import Turn
 from ...tools.base import ToolContext, ToolRegistry
 from .calls import (
@@ -33,6 +34,7 @@ from .calls import (
 from .conversation import Conversation, Planned, plan
 from .pause import Kept, KeptStep, ask_for, pending
 from .settings import LlmSettings
+from .traced import traced
 from .vision import Sight
 
 #: Whether reasoning is shown: as progress of the steps (true), or as chunks of its own.
@@ -72,8 +74,11 @@ class ToolLoop:
         *,
         sampling: Sampling,
         show_reasoning: ShowReasoning,
+        provider: str = "",
     ) -> None:
+        """`provider` is the name that the span of a call has."""
         self._turn = turn
+        self._provider = provider
         self._client = client
         self._tools = tools
         self._settings = settings
@@ -156,6 +161,8 @@ class ToolLoop:
             retries=settings.retries,
             delay=settings.retry_delay,
         )
+        if spans.are_on():
+            deltas = traced(deltas, self._call, self._provider, self._turn)
         async with aclosing(deltas):
             async for delta in deltas:
                 # Usage comes first: a turn that is stopped at the next chunk has reported it.

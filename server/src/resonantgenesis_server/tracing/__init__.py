@@ -1,0 +1,1 @@
+"""Traces and metrics for OpenTelemetry: the server calls `spans`, and `otel` hides the library."""
