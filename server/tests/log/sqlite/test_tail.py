@@ -24,8 +24,7 @@ STREAMS = ["a", "b", "c"]
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A move of a few rows takes several steps; bodies of eight bytes are large, and three rows
     are too many to be looked up by number."""
-    monkeypatch.setattr(sqlite_tail, "_STEP_STREAMS", 1)
-    monkeypatch.setattr(sqlite_tail, "_STEP_ROWS", 2)
+    monkeypatch.setattr(sqlite_tail, "_STEP_ROWS", 3)
     monkeypatch.setattr(sqlite_tail, "_LOOKED_UP", 2)
     monkeypatch.setattr(sqlite_writer, "LARGE", 8)
 

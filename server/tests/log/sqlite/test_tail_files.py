@@ -40,7 +40,6 @@ async def tail_empty(path: Path) -> None:
 async def test_a_crash_in_the_middle_of_a_move(
     path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
-    monkeypatch.setattr(sqlite_tail, "_STEP_STREAMS", 1)
     monkeypatch.setattr(sqlite_tail, "_STEP_ROWS", 3)
     store = TailStore(path)
     for n in range(1, 4):
@@ -67,11 +66,11 @@ async def test_a_crash_in_the_middle_of_a_move(
 
 
 async def test_kill_9_with_rows_in_the_tail(path: Path) -> None:
-    """Steps of one stream and of ten rows, so that a kill is nearly always between two."""
+    """Steps of ten rows, so that a kill is nearly always between two."""
     expected: dict[tuple[str, int], bytes] = {}
     left = 0
     for lines in (20, 250, 333, 480):
-        arguments = ("--producers", "12", "--move", "60,1,10")
+        arguments = ("--producers", "12", "--move", "60,10")
         async with asyncio.timeout(30), writer_process(path, *arguments) as process:
             assert process.stdout is not None
             told = [await process.stdout.readline() for _ in range(lines)]
@@ -127,7 +126,6 @@ def test_a_move_ends_where_another_writer_began(path: Path) -> None:
 
 async def test_moves_while_readers_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_tail, "_MOVE_ROWS", 40)
-    monkeypatch.setattr(sqlite_tail, "_STEP_STREAMS", 2)
     monkeypatch.setattr(sqlite_tail, "_STEP_ROWS", 10)
     log = await SqliteLog.open(path)
     names = [f"s{n}" for n in range(8)]

@@ -1,10 +1,10 @@
 """A program that appends and says, with one write(2) each, what became of every append.
 
     writer_process.py PATH --count N [--producers N] [--burst] [--synchronous MODE]
-                           [--move ROWS,STREAMS,ROWS]
+                           [--move ROWS,ROWS]
 
 `--count 0` goes on until killed. `--burst` submits all before awaiting any.
-`--move`: the rows of the tail that begin a move, and the sizes of its two kinds of steps.
+`--move`: the rows of the tail that begin a move, and the rows of a step.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ if __name__ == "__main__":
 
         sqlite_writer.configure_writer = careless  # type: ignore[attr-defined]
     if given.move:
-        names = ("_MOVE_ROWS", "_STEP_STREAMS", "_STEP_ROWS")
+        names = ("_MOVE_ROWS", "_STEP_ROWS")
         for name, size in zip(names, given.move.split(","), strict=True):
             setattr(sqlite_tail, name, int(size))
     try:
