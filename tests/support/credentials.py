@@ -12,6 +12,7 @@ from support.server import PATIENCE, ServerProcess, bearer
 
 RESOURCES = (
     "agents", "sessions", "events", "files", "teams", "webhooks", "usage", "keys", "tokens",
+    "subjects",
 )  # fmt: skip
 SCOPES = [f"{resource}:{mode}" for resource in RESOURCES for mode in ("read", "write")]
 SCOPES += ["agents:serve", "metrics:read"]

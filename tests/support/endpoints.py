@@ -115,6 +115,10 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", "/v1/organizations"): Endpoint(ADMINISTRATOR),
     ("GET", "/v1/organizations/{organization_id}"): Endpoint(ADMINISTRATOR),
     ("PATCH", "/v1/organizations/{organization_id}"): Endpoint(ADMINISTRATOR, {"name": "n"}),
+    ("DELETE", "/v1/organizations/{organization_id}"): Endpoint(ADMINISTRATOR),
+    ("DELETE", "/v1/subjects"): Endpoint(
+        "subjects:write", query={"subject": "nobody"}, unbound=True
+    ),
     ("POST", "/v1/organizations/{organization_id}/keys"): Endpoint(ADMINISTRATOR, _key_body("*")),
     ("POST", "/v1/sessions"): Endpoint("sessions:write", {"agent_id": "guide"}),
     ("GET", "/v1/sessions"): Endpoint("sessions:read"),

@@ -36,6 +36,7 @@ from .clients.mounts import ClientParts, client_routes
 from .clients.streams import ClientStreams
 from .config.settings import Settings
 from .datadir.clock import keeping_clock
+from .erasure import Erasure
 from .events.outbox import OutboxRelay
 from .events.service import EventService
 from .events.system_events import LimitEvents, NodeEvents
@@ -44,6 +45,7 @@ from .feed.remote import remote_streams
 from .files.service import QUOTA, FileService
 from .gauges import live_metrics_here, metrics_of
 from .http.api.conversations import conversations_router
+from .http.api.erasure import erasure_router
 from .http.api.events import PublishRoute, events_router
 from .http.api.executes import ExecuteRoutes
 from .http.api.exports import ExportRoutes
@@ -141,6 +143,7 @@ class Routes:
     live_metrics: LiveMetrics
     now: Callable[[], float]
     reached: Reached
+    erasure: Erasure
 
     def streams(self) -> list[APIRouter]:
         """The routers of routes that are answered before the framework."""
@@ -337,6 +340,7 @@ async def open_parts(
             ),
             clock.now,
             of_key.events.reached,
+            Erasure(service, files, events, records.organizations, records.erasure, meter.settle),
         )
 
         def served() -> set[str] | None:
@@ -640,6 +644,7 @@ def _app(
                 nodes_router(routes.nodes),
                 workers_router(routes.worker_directory),
                 webhooks_router(routes.webhooks, routes.once),
+                erasure_router(routes.erasure, authenticator.forget),
                 asyncapi_router(),
                 routes.metrics,
                 live_metrics_router(routes.live_metrics),

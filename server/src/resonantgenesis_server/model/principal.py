@@ -11,6 +11,7 @@ from .errors import Forbidden
 #: The nouns of scopes. Each has `:read` and `:write`; the scope `*` stands for all.
 RESOURCES = (
     "agents", "sessions", "events", "files", "teams", "webhooks", "usage", "keys", "tokens",
+    "subjects",
 )  # fmt: skip
 #: Takes turns of agents as a worker.
 SERVE = "agents:serve"

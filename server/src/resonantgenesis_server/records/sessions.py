@@ -38,7 +38,7 @@ def _upsert(dialect: str, *, anew: bool) -> Insert:
 
 
 def _upsert_place(dialect: str) -> Insert:
-    query = tables.insert_into(dialect, tables.session_places)
+    query = tables.insert_place(dialect, tables.session_places)
     new = query.excluded
     return query.on_conflict_do_update(
         index_elements=["organization_id"],

@@ -10,6 +10,7 @@ from .access import KeyRepository, OrganizationRepository
 from .agents import AgentRepository
 from .base import StoreUnusable
 from .database import BUSY_TIMEOUT, POOL_SIZE, RecordsDatabase
+from .erasure import ErasureRepository
 from .files import FileRepository
 from .idempotency import IdempotencyRepository
 from .migrate import Revision, look, migrate
@@ -38,6 +39,7 @@ class Records:
         self.secrets = SecretRepository(database, clock)
         self.webhooks = WebhookRepository(database, clock)
         self.deliveries = DeliveryRepository(database)
+        self.erasure = ErasureRepository(database)
         self.idempotency = IdempotencyRepository(database)
 
     @classmethod

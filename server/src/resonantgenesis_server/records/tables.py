@@ -21,6 +21,9 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    bindparam,
+    exists,
+    select,
 )
 
 if TYPE_CHECKING:
@@ -282,6 +285,15 @@ def insert_into(dialect: str, table: Table) -> PostgresInsert | SqliteInsert:
         f"sqlalchemy.dialects.{dialect}"
     ).insert(table)
     return insert
+
+
+def insert_place(dialect: str, table: Table) -> PostgresInsert | SqliteInsert:
+    """An INSERT of one row about an organization, which does nothing where that is deleted: a
+    process may not have noticed yet."""
+    columns = [bindparam(column.name, type_=column.type) for column in table.c]
+    owner = bindparam("organization_id", type_=organizations.c.id.type)
+    row = select(*columns).where(exists().where(organizations.c.id == owner))
+    return insert_into(dialect, table).from_select([c.name for c in table.c], row)
 
 
 def micros(seconds: float) -> int:

@@ -291,8 +291,8 @@ class UsageRepository:
         async with self._database.write() as connection:
             # The place first: its row is the lock that makes processes take turns.
             if isinstance(behind, Unset):
-                await connection.execute(self._upsert(tables.usage_places, _KEY[:1]), [reached])
-            elif (await connection.execute(self._move(behind, reached))).first() is None:
+                await connection.execute(self._upsert(tables.usage_places, _KEY[:1]), reached)
+            elif (await connection.execute(self._move(behind, reached), reached)).first() is None:
                 raise PlaceMoved(organization_id)
             if rows:
                 turns = self._upsert(tables.usage, _KEY)
@@ -304,7 +304,7 @@ class UsageRepository:
         """One row comes back where the place was `behind`."""
         table = tables.usage_places
         if behind is None:
-            query = tables.insert_into(self._database.dialect, table).values(reached)
+            query = tables.insert_place(self._database.dialect, table)
             return query.on_conflict_do_nothing().returning(table.c.epoch)
         return (
             update(table)
@@ -318,7 +318,9 @@ class UsageRepository:
         )
 
     def _upsert(self, table: Table, key: Sequence[str]) -> Insert:
-        query = tables.insert_into(self._database.dialect, table)
+        is_place = table is tables.usage_places
+        make = tables.insert_place if is_place else tables.insert_into
+        query = make(self._database.dialect, table)
         others = {c.name: query.excluded[c.name] for c in table.c if c.name not in key}
         return query.on_conflict_do_update(index_elements=list(key), set_=others)
 

@@ -12,6 +12,7 @@ from ..client import items
 from ..options import AsJson, Data, Url, connect
 from ..render import show_rows
 from .keys import ExpiresIn, Limit, Name, ScopesOption, lifetime, show_new_key, show_secret
+from .subjects import Yes, confirm, erase, show_erased
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -65,6 +66,23 @@ def enable(organization: Id, url: Url = None, data: Data = None) -> None:
     """Let the credentials of a disabled organization work again."""
     with connect(url, data) as client:
         client.organizations.update(organization, disabled=False)
+
+
+@app.command()
+def delete(
+    organization: Id,
+    yes: Yes = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    data: Data = None,
+) -> None:
+    """Disable an organization, then delete all that it has: sessions, events, files, keys, agents,
+    usage. Run it again after a break, until it says that the organization is gone."""
+    with connect(url, data) as client:
+        named = client.organizations.get(organization)
+        confirm(f"All data of {named.name} ({organization}) will be deleted for good. Go on?", yes)
+        erased = erase(client, f"/v1/organizations/{organization}")
+    show_erased(erased, f"organization {organization}", as_json=as_json)
 
 
 @app.command()
