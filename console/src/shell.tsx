@@ -10,10 +10,13 @@ import {
   MessagesSquare,
   MoonStar,
   Radio,
+  Search,
   Users,
   Webhook,
 } from 'lucide-react';
+import { useMemo, useRef } from 'react';
 import { may, signOut } from './credential/credential.ts';
+import { Keyboard, openPalette } from './keyboard/keyboard.tsx';
 import { toggleTheme } from './ui/theme.ts';
 
 const PAGES = [
@@ -30,20 +33,34 @@ const PAGES = [
 /** The frame: navigation of what the credential may see, and the page. */
 export function Shell() {
   const problem = useReach();
+  const main = useRef<HTMLElement>(null);
+  const pages = useMemo(() => PAGES.filter((page) => may(page.scope)), []);
   return (
     <div className="shell">
+      <button className="button skip" type="button" onClick={() => main.current?.focus()}>
+        Skip to the page
+      </button>
+      <Keyboard pages={pages} />
       <nav className="side" aria-label="Pages">
         <Link to="/play" className="brand" aria-label="ResonantGenesis">
           <img src={`${import.meta.env.BASE_URL}logo.svg`} alt="" />
           <span>ResonantGenesis</span>
         </Link>
-        {PAGES.filter((page) => may(page.scope)).map((page) => (
+        {pages.map((page) => (
           <Link key={page.to} to={page.to} className="nav" title={page.name}>
             <page.icon aria-hidden />
             <span>{page.name}</span>
           </Link>
         ))}
         <div className="foot row">
+          <button
+            className="button quiet icon"
+            type="button"
+            title="Go to, ask, do (Ctrl K)"
+            onClick={openPalette}
+          >
+            <Search aria-label="Go to, ask, do" />
+          </button>
           <a className="button quiet icon" href="/docs/" title="Documentation">
             <BookOpen aria-label="Documentation" />
           </a>
@@ -65,7 +82,7 @@ export function Shell() {
           </button>
         </div>
       </nav>
-      <main className="main">
+      <main className="main" ref={main} tabIndex={-1}>
         {problem && (
           <p className="notice warn" role="status">
             The server cannot be reached; trying again. Nothing is lost. ({problem.message})

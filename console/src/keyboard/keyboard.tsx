@@ -1,0 +1,43 @@
+import { useNavigate } from '@tanstack/react-router';
+import { lazy, Suspense, useEffect, useState } from 'react';
+import { toggleTheme } from '../ui/theme.ts';
+import { hearKeys, type Page } from './keys.ts';
+
+const Palette = lazy(() => import('./palette.tsx'));
+const Help = lazy(() => import('./help.tsx'));
+const listeners = new Set<() => void>();
+
+/** Opens the palette, for those who have no key at hand. */
+export function openPalette(): void {
+  for (const listener of listeners) listener();
+}
+
+/** The keys of every page: the palette, the list of the keys, and the way to each page. */
+export function Keyboard(props: { pages: readonly Page[] }) {
+  const { pages } = props;
+  const [shown, setShown] = useState<'palette' | 'help' | null>(null);
+  const navigate = useNavigate();
+  useEffect(() => {
+    const toPalette = () => setShown('palette');
+    listeners.add(toPalette);
+    const end = hearKeys(pages, {
+      palette: () => setShown((before) => (before === 'palette' ? null : 'palette')),
+      help: () => setShown('help'),
+      theme: toggleTheme,
+      goTo: ({ to }) => void navigate({ to }),
+    });
+    return () => {
+      listeners.delete(toPalette);
+      end();
+    };
+  }, [pages, navigate]);
+  const close = () => setShown(null);
+  return (
+    <Suspense>
+      {shown === 'palette' && (
+        <Palette pages={pages} onClose={close} onHelp={() => setShown('help')} />
+      )}
+      {shown === 'help' && <Help pages={pages} onClose={close} />}
+    </Suspense>
+  );
+}
