@@ -42,7 +42,7 @@ from .params import (
     parse_query,
     reject_duplicate_headers,
 )
-from .routing import FastRoute
+from .routing import FastRoute, FastRoutes
 from .serving.http_connection import request_connection_of
 from .tracing import traced
 
@@ -93,14 +93,10 @@ class Gateway:
         self._app = traced(app)
         self._authenticator = authenticator
         self._cors = cors
-        self._fast = tuple(
+        self._fast = FastRoutes(
             route if route.method == "WEBSOCKET" else replace(route, app=traced(route.app))
             for route in fast
         )
-        self._public = [route for route in fast if route.public]
-        self._fast_by_method: dict[str, list[FastRoute]] = {}
-        for route in self._fast:
-            self._fast_by_method.setdefault(route.method, []).append(route)
         self._methods = methods or {}
         self._lifespan = lifespan
         self._drain = drain or Drain()
@@ -182,8 +178,10 @@ class Gateway:
                 scope["raw_path"] = scope["raw_path"].removeprefix(b"/api")
         state = scope["state"]
         is_socket = scope["type"] == "websocket"
+        method = "WEBSOCKET" if is_socket else scope["method"]
+        route, parameters = self._fast.find(method, path)
         if path == "/v1" or path.startswith(_NEED_CREDENTIALS):
-            is_public = not is_socket and self._is_public(scope["method"], path)
+            is_public = route is not None and route.public
             principal = None if is_public else await self._authenticator.authenticate(scope)
             # A socket may authenticate by its first message instead.
             if principal is None and not is_socket and not is_public:
@@ -191,14 +189,12 @@ class Gateway:
             state["principal"] = principal
             if principal is not None:
                 request_fields.set({"request_id": state["request_id"], "key_id": principal.key_id})
-        method = "WEBSOCKET" if is_socket else scope["method"]
-        for route in self._fast_by_method.get(method, ()):
-            if match := route.pattern.fullmatch(path):
-                scope["path_params"] = match.groupdict()
-                if route.counted:
-                    await self._count_one(scope)
-                state["query"] = parse_query(scope, route.query, route.lists)
-                return route.app
+        if route is not None:
+            scope["path_params"] = parameters
+            if route.counted:
+                await self._count_one(scope)
+            state["query"] = parse_query(scope, route.query, route.lists)
+            return route.app
         if is_socket:
             raise NotFound("there is no socket at this path")
         await self._count_one(scope)
@@ -207,9 +203,6 @@ class Gateway:
         if known is not None and method not in known:
             raise method_not_allowed(known)
         return self._app
-
-    def _is_public(self, method: str, path: str) -> bool:
-        return any(r.method == method and r.pattern.fullmatch(path) for r in self._public)
 
     async def _count_one(self, scope: Scope) -> None:
         if self._count is not None and scope["state"].get("principal") is not None:
@@ -232,8 +225,9 @@ class Gateway:
     def _as_get(self, scope: Scope) -> Scope:
         """Turn HEAD into GET; the server leaves the body out. A stream answers HEAD with 405."""
         path = _without_alias(scope["path"])
-        if any(r.method in {"GET", "HEAD"} and r.pattern.fullmatch(path) for r in self._fast):
-            return scope
+        for method in ("GET", "HEAD"):
+            if self._fast.find(method, path)[0] is not None:
+                return scope
         return {**scope, "method": "GET"}
 
     async def _preflight(self, scope: Scope, origin: bytes, out: ResponseGuard) -> None:

@@ -100,6 +100,28 @@ def fast_route(
     return FastRoute(method, path, compiled, app, counted, public, query, lists)
 
 
+class FastRoutes:
+    """Finds the route of a path among those of its shape: trying all took a tenth of an opening."""
+
+    def __init__(self, routes: Iterable[FastRoute]) -> None:
+        """Of routes that match one path, the first is taken. The first segment is never a name."""
+        self._by_shape: dict[tuple[str, int, str], list[FastRoute]] = {}
+        for route in routes:
+            self._by_shape.setdefault(_shape(route.method, route.path), []).append(route)
+
+    def find(self, method: str, path: str) -> tuple[FastRoute | None, dict[str, str]]:
+        """The route, and the parameters in its path."""
+        for route in self._by_shape.get(_shape(method, path), ()):
+            if match := route.pattern.fullmatch(path):
+                return route, match.groupdict()
+        return None, {}
+
+
+def _shape(method: str, path: str) -> tuple[str, int, str]:
+    """The method, the number of segments, and the first segment."""
+    return method, path.count("/"), path[1:].partition("/")[0]
+
+
 class StreamedRoute(JsonRoute):
     """A documented route. The gateway answers it through `fast`."""
 
