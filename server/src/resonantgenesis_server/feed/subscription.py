@@ -203,10 +203,11 @@ class Subscription(Cursor):
         self.group: BroadcastGroup | None = None
         self._entered = self._stopped = False
         self._bound = pending_bytes
-        self._pending: list[Entry] = []
+        # A quiet reader, of which there are many, has no lists.
+        self._pending: list[Entry] | None = None
         self._pending_size = 0
         #: Entries that are not in the log, if the client is shown such.
-        self._asides: list[Entry] = []
+        self._asides: list[Entry] | None = None
         self._gone = False
         self._waiter: asyncio.Future[None] | None = None
         self._sink: Sink | None = None
@@ -230,6 +231,7 @@ class Subscription(Cursor):
         if accepted:
             for entry in accepted:
                 self._pending_size += len(entry.body)
+            self._pending = self._pending or []
             self._pending.extend(accepted)
             self._wake()
         return True
@@ -238,6 +240,7 @@ class Subscription(Cursor):
         if not self.shows_asides or self._pending_size > self._bound:
             return
         self._pending_size += len(entry.body)
+        self._asides = self._asides or []
         self._asides.append(entry)
         self._wake()
 
@@ -372,10 +375,11 @@ class Subscription(Cursor):
 
     def _take(self) -> list[Entry]:
         """What was pushed; what is not in the log by itself, behind it."""
+        taken = self._pending or self._asides or []
         if self._pending:
-            taken, self._pending = self._pending, []
+            self._pending = None
         else:
-            taken, self._asides = self._asides, []
+            self._asides = None
         self._pending_size = 0
         return taken
 

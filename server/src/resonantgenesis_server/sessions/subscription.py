@@ -39,6 +39,8 @@ class SessionSubscription(Subscription):
         start: ReadFrom,
         after: int,
     ) -> None:
+        if state.info is not None:
+            session_id = state.info.session_id  # one text for all of its viewers
         super().__init__(
             sessions.hub,
             sessions.log,

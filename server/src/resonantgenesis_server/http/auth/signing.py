@@ -23,6 +23,10 @@ _ALGORITHM = "HS256"
 _REQUIRED = ["org", "key", "scopes", "exp", "jti"]
 
 
+def _jwt() -> Any:
+    return importlib.import_module(_JWT)
+
+
 @dataclass(frozen=True, slots=True)
 class SigningKey:
     """A signing key. `id` is the `kid` of its tokens."""
@@ -41,7 +45,6 @@ class TokenSigner:
 
     def __init__(self, current: SigningKey, *former: SigningKey) -> None:
         self._current = current
-        self._jwt = importlib.import_module(_JWT)
         self._keys = {key.id: key.value for key in (current, *former)}
 
     def sign(self, principal: Principal, *, now: float) -> str:
@@ -64,7 +67,7 @@ class TokenSigner:
             if value is not None:
                 claims[name] = value
         headers = {"kid": self._current.id}
-        token: str = self._jwt.encode(
+        token: str = _jwt().encode(
             claims, self._current.value, algorithm=_ALGORITHM, headers=headers
         )
         return token
@@ -91,14 +94,14 @@ class TokenSigner:
         if key_id is None:
             return None
         try:
-            claims = self._jwt.decode(
+            claims = _jwt().decode(
                 token,
                 self._keys[key_id],
                 algorithms=[_ALGORITHM],
                 # The expiry is compared below, with the caller's clock.
                 options={"require": _REQUIRED, "verify_exp": False, "verify_iat": False},
             )
-        except self._jwt.InvalidTokenError:
+        except _jwt().InvalidTokenError:
             return None
         if now >= claims["exp"]:
             return None
@@ -117,8 +120,8 @@ class TokenSigner:
         if not may_be_token(credential):
             return None
         try:
-            header = self._jwt.get_unverified_header(credential)
-        except self._jwt.InvalidTokenError:
+            header = _jwt().get_unverified_header(credential)
+        except _jwt().InvalidTokenError:
             return None
         kid = header.get("kid")
         return kid if isinstance(kid, str) and kid in self._keys else None
@@ -184,6 +187,7 @@ class SigningKeys:
 
     async def signer_for(self, token: str) -> TokenSigner:
         """Like `signer`; reads anew for a token that another node may have signed."""
+        await imported(_JWT)
         signer = await self.signer()
         return signer if signer.is_ours(token) else await self._reload()
 
@@ -211,7 +215,6 @@ class SigningKeys:
 
     async def _load(self) -> TokenSigner:
         asked = self._monotonic()
-        await imported(_JWT)
         versions = await self._secrets.versions(_SECRET)
         signer = TokenSigner(*(self._key(version.value) for version in versions))
         self._signer, self._until = signer, asked + _TTL

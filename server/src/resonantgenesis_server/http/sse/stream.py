@@ -123,8 +123,8 @@ class SseStream:
     # A stream stays open for hours, and there are many.
     __slots__ = (
         "_broadcasts", "_connection", "_error", "_extra", "_gone", "_limits", "_moved", "_parked",
-        "_patience", "_quiet_since", "_receive", "_request", "_send", "_subscription", "_task",
-        "_unsent", "_watch", "encoder", "principal",
+        "_patience", "_quiet_since", "_receive", "_request", "_request_id", "_send",
+        "_subscription", "_task", "_unsent", "_watch", "encoder", "principal",
     )  # fmt: skip
 
     def __init__(
@@ -146,6 +146,7 @@ class SseStream:
         self._send = send
         #: The gateway's headers, which it adds by itself to an answer through `send`.
         self._extra: Headers = scope["state"].get("headers", [])
+        self._request_id: str = scope["state"].get("request_id", "")
         #: The connection on which the stream can begin, and the one that it is written to.
         self._request = connection_of(scope)
         self._connection: StreamConnection | None = None
@@ -204,6 +205,7 @@ class SseStream:
             self._connection = self._request.begin(lines + header_lines(self._extra), first)
             self._connection.listener = self
             self._request, self._receive, self._send = None, nothing_more, nowhere
+            self._extra = ()
 
     async def _go_on(self) -> None:
         """Write until the stream is over or parked."""
@@ -256,10 +258,9 @@ class SseStream:
             await self._go_on()
         except Exception as error:  # nobody awaits this task, and the client must not wait either
             # No request has woken the stream, so the log's context does not have the id.
-            request_id = dict(self._extra).get(b"x-request-id", b"").decode()
             log_.error(
                 "stream failed",
-                request_id=request_id,
+                request_id=self._request_id,
                 key_id=self.principal.key_id,
                 exc_info=error,
             )
