@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ from support.credentials import (
     make_tenant,
     make_token,
     operations,
+    post,
     sync_client,
 )
 from support.endpoints import (
@@ -200,6 +202,34 @@ def test_a_link_signs_in_once_and_does_nothing_else(client: httpx.Client, kit: K
         said = {"Authorization": again.format(link["code"])}
         answer = client.post(path, json={"ttl_seconds": 70}, headers=said)
         assert (answer.status_code, answer.json()["error"]["code"]) == (409, "CONFLICT"), again
+
+
+def test_the_token_of_a_sign_in_is_renewed_and_no_other(client: httpx.Client, kit: Kit) -> None:
+    path = "/v1/tokens/renew"
+    for credential in (KEY, kit.everything, *kit.tokens.values()):
+        refused(ask(client, "POST", path, credential), "FORBIDDEN", path)
+
+    def renewed(credential: str, seconds: int) -> dict[str, Any]:
+        return post(client, path, {"ttl_seconds": seconds}, credential)
+
+    def signed_in(**key: Any) -> dict[str, Any]:
+        scopes = ("tokens:write", "sessions:read")
+        made = make_key(client, *scopes, credential=kit.everything, **key).key
+        code = post(client, "/v1/tokens/links", {}, made)["code"]
+        return post(client, "/v1/tokens/sign-in", {"ttl_seconds": 60}, code)
+
+    first = signed_in()
+    second = renewed(renewed(first["token"], 120)["token"], 3_600)
+    assert second["scopes"] == first["scopes"] and second["token"] != first["token"]
+    assert second["expires_at"] > first["expires_at"]
+    for token in (first, second):
+        assert ask(client, "GET", "/v1/sessions", token["token"]).status_code == 200
+    # What is created with it is not of a sign-in.
+    made = post(client, "/v1/tokens", {"ttl_seconds": 60}, second["token"])["token"]
+    refused(ask(client, "POST", path, made), "FORBIDDEN", path)
+    # Nothing outlives the key.
+    last = signed_in(expires_in=90)
+    assert renewed(last["token"], 600)["expires_at"] == renewed(last["token"], 86_400)["expires_at"]
 
 
 def test_only_the_bootstrap_key_is_an_administrator(client: httpx.Client, kit: Kit) -> None:

@@ -21,7 +21,8 @@ MISSING = {
     "turn": "1",
     "chat_id": "none",
 }
-#: In place of a scope: open to all, for the server's bootstrap key alone, for the code of a link.
+#: In place of a scope: open to all, for the server's bootstrap key alone, for the code of a link or
+#: the token that it was exchanged for.
 PUBLIC, ADMINISTRATOR, LINK = None, "bootstrap", "link"
 _GOAL = {"agent_id": "guide", "goal": "count to 1"}
 
@@ -109,6 +110,7 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("POST", "/v1/tokens"): Endpoint("tokens:write", {"scopes": ["tokens:write"]}),
     ("POST", "/v1/tokens/links"): Endpoint("tokens:write", {}, unbound=True, no_token=True),
     ("POST", "/v1/tokens/sign-in"): Endpoint(LINK, {}),
+    ("POST", "/v1/tokens/renew"): Endpoint(LINK, {}),
     ("POST", "/v1/tokens/rotate"): Endpoint(ADMINISTRATOR, {}),
     ("GET", "/v1/nodes"): Endpoint(ADMINISTRATOR),
     ("POST", "/v1/organizations"): Endpoint(ADMINISTRATOR, {"name": "n"}),

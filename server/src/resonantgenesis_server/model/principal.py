@@ -28,7 +28,7 @@ class Principal:
 
     An API key has no `subject` and sees its whole organization. A client token may be bound to a
     subject, to a session and to an agent. It ends at `expires_at` (seconds since 1970). `signed_by`
-    is the id of the signing key.
+    is the id of the signing key. The token of a sign-in can be renewed until `renewable_until`.
     """
 
     organization_id: str
@@ -40,6 +40,7 @@ class Principal:
     expires_at: float | None = None
     is_bootstrap: bool = False
     signed_by: str | None = None
+    renewable_until: float | None = None
 
     @property
     def is_bound(self) -> bool:

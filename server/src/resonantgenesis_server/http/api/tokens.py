@@ -38,6 +38,8 @@ Subject = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern
 
 #: Seconds in which a link must be used.
 LINK_LIFE = 600
+#: Seconds after a sign-in in which its token can be renewed.
+SIGN_IN_LIFE = 7 * 86_400
 
 
 class NewToken(Body):
@@ -150,7 +152,7 @@ def tokens_router(
             raise Forbidden("only an API key makes a link, and no token")
         now = time.time()
         end = now + LINK_LIFE
-        end = end if principal.expires_at is None else min(end, principal.expires_at)
+        end = _until(principal, end)
         # Without scopes it opens nothing but the sign-in.
         nothing = replace(principal, scopes=frozenset(), expires_at=end)
         code = await authenticator.sign(nothing, now=now)
@@ -170,7 +172,8 @@ def tokens_router(
         code = bearer(request.headers["authorization"].encode("latin-1"))
         now = time.time()
         owner = await authenticator.owner(principal)
-        granted = _grant(owner, NewToken(ttl_seconds=body.ttl_seconds), now)
+        signed_in = replace(owner, renewable_until=_until(owner, now + SIGN_IN_LIFE))
+        granted = _renewed(signed_in, body, now)
         token = await authenticator.sign(granted, now=now)
 
         async def make(making: Making) -> BaseModel:
@@ -184,6 +187,21 @@ def tokens_router(
             return await once.run(principal, PATH + "/sign-in", key, NewLink(), make)
         except Conflict:
             raise Conflict("this link has been used; make another one") from None
+
+    @router.post(
+        PATH + "/renew",
+        status_code=201,
+        responses=documented_errors(body=True),
+        operation_id="renew_token",
+    )
+    async def renew(body: SignIn, principal: Caller) -> MadeToken:
+        """Exchange the token of a sign-in for a new one with the same rights, up to a week after
+        the sign-in. The old one stays valid until it expires."""
+        if principal.renewable_until is None:
+            raise Forbidden("only the token of a sign-in can be renewed")
+        now = time.time()
+        granted = _renewed(principal, body, now)
+        return _made(await authenticator.sign(granted, now=now), granted, now)
 
     @router.post(
         PATH + "/rotate",
@@ -211,6 +229,17 @@ def _made(token: str, granted: Principal, now: float) -> MadeToken:
     )
 
 
+def _until(owner: Principal, end: float) -> float:
+    """At most as long as the owner itself is valid."""
+    return end if owner.expires_at is None else min(end, owner.expires_at)
+
+
+def _renewed(principal: Principal, body: SignIn, now: float) -> Principal:
+    """With the rights of a sign-in for `ttl_seconds` more, within the bound of the sign-in."""
+    end = min(now + body.ttl_seconds, principal.renewable_until or math.inf)
+    return replace(principal, expires_at=end, is_bootstrap=False)
+
+
 def _grant(maker: Principal, body: NewToken, now: float) -> Principal:
     end = now + body.ttl_seconds
     return Principal(
@@ -220,7 +249,7 @@ def _grant(maker: Principal, body: NewToken, now: float) -> Principal:
         subject=maker.subject_of_new(body.subject),
         session_id=_bound(maker.session_id, body.session_id, "session"),
         agent_id=_bound(maker.agent_id, body.agent_id, "agent"),
-        expires_at=end if maker.expires_at is None else min(end, maker.expires_at),
+        expires_at=_until(maker, end),
     )
 
 

@@ -63,6 +63,7 @@ class TokenSigner:
             ("sub", principal.subject),
             ("sid", principal.session_id),
             ("aid", principal.agent_id),
+            ("renew", principal.renewable_until),
         ):
             if value is not None:
                 claims[name] = value
@@ -114,6 +115,7 @@ class TokenSigner:
             agent_id=claims.get("aid"),
             expires_at=float(claims["exp"]),
             signed_by=key_id,
+            renewable_until=claims.get("renew"),
         )
 
     def _key_of(self, credential: str) -> str | None:
