@@ -34,6 +34,8 @@ export const client = new ResonantGenesis({
 const single = { ...options, maxRetries: 0 };
 export const calls = new ResonantGenesis(single);
 export const webhooks = new Webhooks(single);
+/** For files, whose transfers go on where they were. The browser's own `fetch` shows progress. */
+export const transfers = new ResonantGenesis({ ...options, maxRetries: Number.POSITIVE_INFINITY });
 
 /** Milliseconds until a query that could not reach the server asks again. */
 const AGAIN = 3_000;
@@ -60,6 +62,9 @@ export const queries = new QueryClient({
     },
   },
 });
+
+// What is shown says at once that the network is gone, unless the server answers without one.
+addEventListener('offline', () => void queries.invalidateQueries());
 
 interface Listed<T> {
   readonly data: readonly T[];

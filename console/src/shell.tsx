@@ -4,9 +4,14 @@ import {
   Activity,
   BookOpen,
   Bot,
+  Building2,
   ChartColumn,
+  Cpu,
+  FileText,
+  Gauge,
   KeyRound,
   LogOut,
+  Menu,
   MessagesSquare,
   MoonStar,
   Radio,
@@ -14,27 +19,40 @@ import {
   Users,
   Webhook,
 } from 'lucide-react';
+<<<<<<< Updated upstream
 import { useMemo, useRef } from 'react';
+=======
+import { useState } from 'react';
+>>>>>>> Stashed changes
 import { may, signOut } from './credential/credential.ts';
 import { Keyboard, openPalette } from './keyboard/keyboard.tsx';
 import { toggleTheme } from './ui/theme.ts';
 
 const PAGES = [
+  { to: '/', name: 'Overview', icon: Gauge, scope: 'metrics:read' },
   { to: '/play', name: 'Playground', icon: MessagesSquare, scope: 'sessions:write' },
   { to: '/sessions', name: 'Sessions', icon: Activity, scope: 'sessions:read' },
   { to: '/events', name: 'Events', icon: Radio, scope: 'events:read' },
   { to: '/agents', name: 'Agents', icon: Bot, scope: 'agents:read' },
   { to: '/teams', name: 'Teams', icon: Users, scope: 'teams:read' },
+  { to: '/workers', name: 'Workers', icon: Cpu, scope: 'agents:read' },
   { to: '/webhooks', name: 'Webhooks', icon: Webhook, scope: 'webhooks:read' },
+  { to: '/files', name: 'Files', icon: FileText, scope: 'files:read' },
   { to: '/usage', name: 'Usage', icon: ChartColumn, scope: 'usage:read' },
   { to: '/keys', name: 'Keys', icon: KeyRound, scope: 'keys:read' },
+  // A token cannot know whether its key is the bootstrap key, which has every scope.
+  { to: '/organizations', name: 'Organizations', icon: Building2, scope: '*' },
 ] as const;
 
 /** The frame: navigation of what the credential may see, and the page. */
 export function Shell() {
   const problem = useReach();
+<<<<<<< Updated upstream
   const main = useRef<HTMLElement>(null);
   const pages = useMemo(() => PAGES.filter((page) => may(page.scope)), []);
+=======
+  const [open, setOpen] = useState(false);
+>>>>>>> Stashed changes
   return (
     <div className="shell">
       <button className="button skip" type="button" onClick={() => main.current?.focus()}>
@@ -42,16 +60,41 @@ export function Shell() {
       </button>
       <Keyboard pages={pages} />
       <nav className="side" aria-label="Pages">
-        <Link to="/play" className="brand" aria-label="ResonantGenesis">
+        <button
+          className="button quiet icon menu-button"
+          type="button"
+          aria-expanded={open}
+          onClick={() => setOpen(!open)}
+        >
+          <Menu aria-label="Pages" />
+        </button>
+        <Link to="/" className="brand" aria-label="ResonantGenesis">
           <img src={`${import.meta.env.BASE_URL}logo.svg`} alt="" />
           <span>ResonantGenesis</span>
         </Link>
+<<<<<<< Updated upstream
         {pages.map((page) => (
           <Link key={page.to} to={page.to} className="nav" title={page.name}>
             <page.icon aria-hidden />
             <span>{page.name}</span>
           </Link>
         ))}
+=======
+        <div className={`pages ${open ? 'open' : ''}`}>
+          {PAGES.filter((page) => may(page.scope)).map((page) => (
+            <Link
+              key={page.to}
+              to={page.to}
+              className="nav"
+              activeOptions={{ exact: page.to === '/' }}
+              onClick={() => setOpen(false)}
+            >
+              <page.icon aria-hidden />
+              <span>{page.name}</span>
+            </Link>
+          ))}
+        </div>
+>>>>>>> Stashed changes
         <div className="foot row">
           <button
             className="button quiet icon"

@@ -56,8 +56,11 @@ async def link_of(server: ServerProcess) -> str:
 
 
 async def signed_in(watched: Watched, server: ServerProcess) -> Page:
+    """A page of the playground."""
     page = await watched.page()
     await page.goto(await link_of(server))
+    await page.get_by_role("heading", name="Overview").wait_for()
+    await page.get_by_role("link", name="Playground").click()
     await page.get_by_label("Your question").wait_for()
     return page
 
@@ -77,6 +80,6 @@ async def check_barriers(page: Page) -> None:
         if one["impact"] in {"serious", "critical"}
     ]
     assert serious == [], page.url
-    for width in (1440, 360):
+    for width in (360, 1440):
         await page.set_viewport_size({"width": width, "height": 800})
         assert await page.evaluate("document.body.scrollWidth") <= width, (page.url, width)

@@ -16,7 +16,7 @@ export function Chart(props: {
   series: readonly Series[];
   times: readonly number[];
   values: readonly (readonly (number | null)[])[];
-  /** How a value is written at the axis and in the legend. */
+  /** How a value is written at the axis. */
   format: (value: number) => string;
   height?: number;
   /** Seconds that one bar stands for; left out: lines. */
@@ -54,8 +54,24 @@ export function Chart(props: {
     chart.current?.setData(dataOf(times, values));
   }, [times, values]);
 
-  return <div ref={place} className="chart" role="img" aria-label={label} />;
+  return (
+    <div className="stack">
+      {series.length > 1 && (
+        <div className="row small muted">
+          {series.map((one) => (
+            <span key={one.name} className={`key ${one.colour}`}>
+              {one.name}
+            </span>
+          ))}
+        </div>
+      )}
+      <div ref={place} className="chart" role="img" aria-label={label} />
+    </div>
+  );
 }
+
+const TIME = new Intl.DateTimeFormat('en-GB', { timeStyle: 'medium' });
+const DAY = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short', timeZone: 'UTC' });
 
 function dataOf(
   times: readonly number[],
@@ -79,17 +95,27 @@ function optionsOf(
     grid: { stroke: colour('line'), width: 1 },
     ticks: { show: false },
   };
+  const words = bar === undefined ? TIME : DAY;
   const bars = bar === undefined ? undefined : uPlot.paths.bars?.({ size: [0.7, 40] });
   return {
     width,
     height,
+    padding: [8, 8, 0, 0],
     cursor: { y: false, drag: { x: false, y: false } },
-    legend: { show: series.length > 1 },
+    legend: { show: false },
     scales: {
       x: { ...(bar && { range: (_chart, from, to) => [from - bar / 2, to + bar / 2] }) },
       y: { range: (_chart, _from, to) => [0, to > 0 ? to * 1.1 : 1] },
     },
-    axes: [axis, { ...axis, size: 62, values: (_chart, marks) => marks.map(format) }],
+    axes: [
+      {
+        ...axis,
+        space: 90,
+        size: 26,
+        values: (_chart, marks) => marks.map((at) => words.format(at * 1000)),
+      },
+      { ...axis, size: 62, values: (_chart, marks) => marks.map(format) },
+    ],
     series: [
       {},
       ...series.map((one) => ({
@@ -97,7 +123,6 @@ function optionsOf(
         points: { show: false },
         stroke: colour(one.colour),
         width: 1.5,
-        value: (_chart: uPlot, value: number | null) => (value === null ? '–' : format(value)),
         ...(series.length === 1 && { fill: `${colour(one.colour)}2a` }),
         ...(bars && { paths: bars, fill: `${colour(one.colour)}66` }),
       })),

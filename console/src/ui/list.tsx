@@ -15,16 +15,19 @@ export interface Listing<Row> {
   readonly query: UseInfiniteQueryResult<InfiniteData<Some<Row>>>;
 }
 
-/** The pages of a list that were asked for, newest first or as the API has them. */
+/** The pages of a list that were asked for, as the API orders them; `each`: milliseconds until it is
+ * asked again. */
 export function useListing<Row>(
   queryKey: readonly unknown[],
   page: (cursor: string | undefined) => Promise<Some<Row>>,
+  each?: number,
 ): Listing<Row> {
   const query = useInfiniteQuery({
     queryKey,
     queryFn: ({ pageParam }) => page(pageParam),
     initialPageParam: undefined as string | undefined,
     getNextPageParam: (some) => some.nextCursor ?? undefined,
+    ...(each !== undefined && { refetchInterval: each }),
   });
   return { rows: query.data?.pages.flatMap((some) => some.data) ?? [], query };
 }

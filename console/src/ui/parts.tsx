@@ -37,6 +37,7 @@ export function Field(props: { label: string; name?: string; hint?: string; chil
 export function Page(props: { title: string; actions?: ReactNode; children: ReactNode }) {
   return (
     <div className="page">
+      <title>{`${props.title} · ResonantGenesis`}</title>
       <header className="row spread">
         <h1>{props.title}</h1>
         <div className="row">{props.actions}</div>
@@ -242,7 +243,7 @@ export function Stat(props: { name: string; value: string; note?: ReactNode }) {
     <div className="panel stat">
       <b>{props.value}</b>
       <span className="muted small">{props.name}</span>
-      {props.note && <span className="small">{props.note}</span>}
+      {props.note && <div className="small">{props.note}</div>}
     </div>
   );
 }

@@ -7,7 +7,10 @@ from support.console import browser_of, check_barriers, signed_in
 from support.server import ServerProcess
 
 pytestmark = pytest.mark.anyio
-PAGES = ("play", "sessions", "events", "agents", "teams", "webhooks", "usage", "keys")
+PAGES = (
+    "", "play", "sessions", "events", "agents", "teams", "workers", "webhooks", "files", "usage",
+    "keys", "organizations",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -26,7 +26,7 @@ async def test_an_answer_goes_on_over_a_reload_a_cut_and_in_a_second_window(serv
         other = await watched.page()
         # The address alone leads there; each window signs in by itself.
         await other.goto(await link_of(server))
-        await other.get_by_label("Your question").wait_for()
+        await other.get_by_role("heading", name="Overview").wait_for()
         await other.goto(page.url)
         for window in (page, other):
             await expect(

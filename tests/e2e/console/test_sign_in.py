@@ -20,14 +20,14 @@ async def test_a_link_signs_in_once_and_a_wrong_key_is_told(server: ServerProces
         await page.get_by_role("button", name="Sign in").click()
         await expect(page.get_by_role("alert")).to_contain_text("does not know")
         await page.goto(link)
-        await page.get_by_label("Your question").wait_for()
+        await page.get_by_role("heading", name="Overview").wait_for()
         assert "sign-in" not in page.url
         await page.get_by_role("button", name="Sign out").click()
         await page.goto(link)
         await expect(page.get_by_role("alert")).to_contain_text("has been used")
         await page.get_by_label("API key").fill(KEY)
         await page.get_by_role("button", name="Sign in").click()
-        await page.get_by_label("Your question").wait_for()
+        await page.get_by_role("heading", name="Overview").wait_for()
         # Chromium tells of every answer that is an error.
         watched.complaints = [one for one in watched.complaints if "40" not in one]
 

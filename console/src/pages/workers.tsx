@@ -1,0 +1,107 @@
+import { useQuery } from '@tanstack/react-query';
+import { Link } from '@tanstack/react-router';
+import { calls, listed } from '../api.ts';
+import { List, useListing } from '../ui/list.tsx';
+import { Ago, Empty, Page } from '../ui/parts.tsx';
+
+interface Worker {
+  readonly id: string;
+  readonly agent_id: string;
+  readonly name: string;
+  readonly node: string;
+  readonly capacity: number;
+  readonly running: number;
+  readonly draining: boolean;
+  readonly connected_at: string;
+}
+
+/** Milliseconds between two looks: nothing tells of workers that come and go. */
+const EACH = 2_000;
+
+/** Which process serves which agent, and how busy it is. */
+export function Workers() {
+  const listing = useListing(['workers'], () => listed<Worker>('/v1/workers'), EACH);
+  const agents = useQuery({
+    queryKey: ['agents'],
+    queryFn: async () => [...(await calls.agents.list({ limit: 100 })).data],
+  });
+  const served = new Set(listing.rows.map((worker) => worker.agent_id));
+  const left =
+    listing.query.data === undefined
+      ? []
+      : (agents.data ?? []).filter((agent) => agent.engine === 'worker' && !served.has(agent.id));
+
+  return (
+    <Page title="Workers">
+      {left.length > 0 && (
+        <p className="notice warn" role="status">
+          No worker serves {left.map((agent) => agent.name).join(', ')}: their turns wait for one,
+          and then fail.
+        </p>
+      )}
+      <List
+        label="Workers"
+        listing={listing}
+        idOf={(worker) => worker.id}
+        empty={
+          <Empty title="No worker is connected">
+            A worker is a process of yours that takes the turns of an agent.{' '}
+            <a href="/docs/remote-agents/">How to start one</a>
+          </Empty>
+        }
+        columns={[
+          {
+            name: 'Agent',
+            cell: (worker) => (
+              <Link to="/play" search={{ agent: worker.agent_id }} className="mono">
+                {worker.agent_id}
+              </Link>
+            ),
+          },
+          {
+            name: 'Worker',
+            cell: (worker) => (
+              <>
+                {worker.name}
+                <div className="small muted mono">{worker.id}</div>
+              </>
+            ),
+          },
+          { name: 'Node', className: 'mono muted', cell: (worker) => worker.node },
+          {
+            name: 'Load',
+            cell: (worker) => (
+              <div className="load">
+                <meter
+                  max={worker.capacity}
+                  value={worker.running}
+                  className={worker.running >= worker.capacity ? 'warn' : ''}
+                  aria-label={`Load of ${worker.name}`}
+                />
+                <span className="small nowrap">
+                  {worker.running} of {worker.capacity} turns
+                </span>
+              </div>
+            ),
+          },
+          {
+            name: 'State',
+            cell: (worker) =>
+              worker.draining ? (
+                <span className="badge warn">takes no more turns</span>
+              ) : worker.running >= worker.capacity ? (
+                <span className="badge warn">full</span>
+              ) : (
+                <span className="badge good">ready</span>
+              ),
+          },
+          {
+            name: 'Connected',
+            className: 'muted',
+            cell: (worker) => <Ago time={worker.connected_at} />,
+          },
+        ]}
+      />
+    </Page>
+  );
+}
