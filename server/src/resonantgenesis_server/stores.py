@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import structlog
 
+from .backup.make import refuse_crashed
 from .backup.place import BackupPlace
 from .config.settings import Settings
 from .datadir.lock import lock_data
+from .datadir.snapshot import LOG, RECORDS, SnapshotFailed, vacuum
 from .files.base import Blobs
 from .files.disk import DiskBlobs, place_of
 from .files.documents import DiskDocuments
@@ -251,6 +253,24 @@ def make_or_upgrade(settings: Settings) -> str:
     Raises StoreError and LogError, and StartupError when a server holds the data directory."""
     with _held(settings):
         return asyncio.run(_make_or_upgrade(settings))
+
+
+def compact(settings: Settings) -> str:
+    """Give the space that deletions have freed back to the disk; one line on what was done.
+
+    Raises StoreError, and StartupError when a server holds the data directory."""
+    if settings.store:
+        raise StoreError("PostgreSQL does this by itself (autovacuum); its VACUUM FULL does it now")
+    data = settings.data
+    if not (data / LOG).exists():
+        raise StoreError(f"there is no store in {data}; name its data directory with --data")
+    refuse_crashed(data)
+    with lock_data(data):
+        try:
+            freed = sum(vacuum(data / name) for name in (LOG, RECORDS))
+        except SnapshotFailed as error:
+            raise StoreError(str(error)) from error
+    return f"the store is compact: {max(freed, 0)} bytes are free again"
 
 
 def check(settings: Settings) -> StoreReport:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from resonantgenesis_server import stores
 from resonantgenesis_server.backup.make import Made, make_backup
 from resonantgenesis_server.backup.place import BackupPlace, BackupRefused
 from resonantgenesis_server.backup.restore import Restored, restore
 from resonantgenesis_server.backup.verify import Verified, verify_backup, verify_data
+from resonantgenesis_server.config.settings import Settings
 from resonantgenesis_server.datadir.lock import lock_data
 from resonantgenesis_server.files.disk import DiskBlobs
 from resonantgenesis_server.files.documents import DiskDocuments
@@ -49,6 +53,7 @@ class Store:
     def __init__(self, data: Path, log: SqliteLog, records: Records, files: DiskBlobs) -> None:
         self.data, self.log, self.records, self.files = data, log, records, files
         self.owner = Owner("", None)
+        self.lock = contextlib.ExitStack()
 
     async def put(self, content: bytes) -> str:
         """Record a file; the name of its blob."""
@@ -67,12 +72,14 @@ class Store:
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     data = tmp_path / "data"
-    with lock_data(data):
+    with contextlib.ExitStack() as lock:
+        lock.enter_context(lock_data(data))
         load_secret(data / "secret")
         records = await Records.open(f"sqlite:///{data / 'records.db'}")
         log = await SqliteLog.open(data / "log.db")
         files = await DiskBlobs.open(data / "files")
         made = Store(data, log, records, files)
+        made.lock = lock
         organization = await records.organizations.create("Acme")
         made.owner = Owner(organization.id, None)
         entries = [NewEntry("text", b'{"n":%d}' % n, f"k{n}") for n in range(50)]
@@ -229,6 +236,22 @@ async def test_a_place_without_backups_and_an_unknown_name_are_told(
     name = (await store.back_up(place)).manifest.name
     with pytest.raises(BackupRefused, match=name):
         await restored(place, tmp_path / "new", "20200101")
+
+
+async def test_a_store_is_compact_after_deletions_and_not_while_it_is_used(store: Store) -> None:
+    settings = Settings(data=store.data)
+    with pytest.raises(StartupError, match="in use"):
+        await asyncio.to_thread(stores.compact, settings)
+    big = [NewEntry("text", b"x" * 10_000) for _ in range(300)]
+    await store.log.append(Append("big", big))
+    await store.log.delete("big")
+    await store.log.close()
+    await store.records.close()
+    store.lock.close()
+    size = (store.data / "log.db").stat().st_size
+    assert "bytes are free" in await asyncio.to_thread(stores.compact, settings)
+    assert (store.data / "log.db").stat().st_size < size / 10
+    assert (await verified(store.data)).problems == []
 
 
 async def test_no_store_and_a_store_of_a_crash_are_refused(

@@ -109,7 +109,7 @@ def scratch_of(data: Path) -> Iterator[Path]:
 
 async def snapshot(data: Path, scratch: Path, report: Report) -> None:
     """Copy both databases into the folder as they are at one instant. Raises BackupRefused."""
-    _refuse_crashed(data)
+    refuse_crashed(data)
     try:
         await asyncio.to_thread(
             copy_databases, data, scratch, lambda done, pages: report("pages", done, pages)
@@ -125,7 +125,7 @@ async def look_at(scratch: Path) -> LogSurvey:
     return await asyncio.to_thread(survey, path)
 
 
-def _refuse_crashed(data: Path) -> None:
+def refuse_crashed(data: Path) -> None:
     """The server's next start has to see what a crash left. Whoever opens the store first and
     closes it would hide that."""
     if not has_wal(data / LOG) and not has_wal(data / RECORDS):

@@ -11,12 +11,14 @@ from .. import values
 from ..client import items
 from ..options import AsJson, Data, Url, connect
 from ..render import show_rows
+from .export import export
 from .keys import ExpiresIn, Limit, Name, ScopesOption, lifetime, show_new_key, show_secret
 from .subjects import Yes, confirm, erase, show_erased
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Tenants of one server, sealed off from each other. Needs the server's bootstrap key.",
+    help="Tenants of one server, sealed off from each other. Needs the server's bootstrap key,"
+    " except to export one's own.",
 )
 
 _COLUMNS = ("id", "name", "created_at", "disabled_at")
@@ -83,6 +85,9 @@ def delete(
         confirm(f"All data of {named.name} ({organization}) will be deleted for good. Go on?", yes)
         erased = erase(client, f"/v1/organizations/{organization}")
     show_erased(erased, f"organization {organization}", as_json=as_json)
+
+
+app.command("export")(export)
 
 
 @app.command()

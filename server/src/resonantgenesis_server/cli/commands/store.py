@@ -45,6 +45,19 @@ def upgrade(config: Config = None, store: Store = None, data: DataDirectory = No
 
 
 @app.command()
+def compact(config: Config = None, store: Store = None, data: DataDirectory = None) -> None:
+    """Give the disk back what deletions have freed, while the server is stopped. A running server
+    uses that space itself. It needs as much free space as the store has."""
+    from ... import stores
+
+    try:
+        line = stores.compact(_settings(config, store, data))
+    except stores.ERRORS as error:
+        raise CliError(str(error)) from error
+    typer.echo(line)
+
+
+@app.command()
 def check(config: Config = None, store: Store = None, data: DataDirectory = None) -> None:
     """Look whether this program can use the store; nothing is changed."""
     from ... import stores
