@@ -29,7 +29,7 @@ const KEY_FILE = new URL('../../data/api-key', import.meta.url);
 export function resonantGenesis(
   baseUrl = process.env.RESONANTGENESIS_BASE_URL || 'http://127.0.0.1:8080',
 ): Plugin {
-  const proxy = { '/v1': wayTo(baseUrl) };
+  const proxy = { '/v1': wayTo(baseUrl), '/copilotkit': wayTo(baseUrl) };
   const token = (request: IncomingMessage, response: ServerResponse) =>
     void answer(baseUrl, request, response);
   return {

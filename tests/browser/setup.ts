@@ -22,6 +22,7 @@ declare module 'vitest' {
     vue: string;
     guide: string;
     aiSdk: string;
+    copilotKit: string;
     /** The folder that has the built pages, each by its name. */
     built: string;
     /** Where Chromium listens. */
@@ -58,6 +59,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
       vue: 'examples/vue-chat',
       guide: 'tests/browser/pages',
       aiSdk: 'examples/ai-sdk-chat',
+      copilotKit: 'examples/copilotkit-chat',
     })) {
       const served = await serve(project, join(ROOT, root), join(out, name));
       undo.push(() => served.close());

@@ -22,8 +22,8 @@ class RunFrames(TurnFrames):
     """The events of one turn. `run_id` is the client's name of the run, if it has one."""
 
     __slots__ = (
-        "_asks", "_calls", "_failure", "_goal", "_open", "_parts", "_run", "_runs", "_started",
-        "_steps", "session_id", "thread_id", "turn",
+        "_asks", "_calls", "_failure", "_goal", "_is_copilotkit", "_open", "_parts", "_run",
+        "_runs", "_started", "_steps", "session_id", "thread_id", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -33,13 +33,17 @@ class RunFrames(TurnFrames):
         thread_id: str,
         run_id: str | None = None,
         goal: str | None = None,
+        *,
+        is_copilotkit: bool = False,
     ) -> None:
-        """With a `goal`, RUN_STARTED has the user's message."""
+        """With a `goal`, RUN_STARTED has the user's message. CopilotKit has an older AG-UI: its
+        clients drop a stream in which a run's outcome is `cancelled`."""
         self.session_id = session_id
         self.turn = turn
         self.thread_id = thread_id
         self._run = run_id
         self._goal = goal
+        self._is_copilotkit = is_copilotkit
         #: The number of runs so far, and whether one is open.
         self._runs = 0
         self._started = False
@@ -52,7 +56,8 @@ class RunFrames(TurnFrames):
 
     @property
     def key(self) -> tuple[object, ...]:
-        return ("ag-ui", self.session_id, self.turn, self.thread_id, self._run, self._goal)
+        options = (self._run, self._goal, self._is_copilotkit)
+        return ("ag-ui", self.session_id, self.turn, self.thread_id, *options)
 
     def copy(self) -> Self:
         other = super().copy()
@@ -182,8 +187,10 @@ class RunFrames(TurnFrames):
         if self._failure is not None:
             yield {"type": "RUN_ERROR", **self._failure}
             return
-        kind = "cancelled" if chunk["status"] == "cancelled" else "success"
-        yield from self._finish({"type": kind})
+        if chunk["status"] != "cancelled":
+            yield from self._finish({"type": "success"})
+        else:
+            yield from self._finish(None if self._is_copilotkit else {"type": "cancelled"})
 
     def _wait(self, _chunk: Chunk) -> Iterator[Json]:
         asks, self._asks = self._asks, []
@@ -194,13 +201,14 @@ class RunFrames(TurnFrames):
         yield from self._finish(outcome)
         self._started = False
 
-    def _finish(self, outcome: Json) -> Iterator[Json]:
+    def _finish(self, outcome: Json | None) -> Iterator[Json]:
         yield from self._close()
         for name in reversed(self._steps):
             yield {"type": "STEP_FINISHED", "stepName": name}
         self._steps = []
         place = {"threadId": self.thread_id, "runId": self._run_id}
-        yield {"type": "RUN_FINISHED", **place, "outcome": outcome}
+        said = {} if outcome is None else {"outcome": outcome}
+        yield {"type": "RUN_FINISHED", **place, **said}
 
 
 _NAMES = {"message": "message", "responseSchema": "schema", "expiresAt": "expires_at"}
@@ -273,4 +281,4 @@ class ThreadFrames(TurnFrames):
 
     def _of(self, turn: int) -> RunFrames:
         goal = self._goals.get(turn, "")
-        return RunFrames(self.session_id, turn, self.thread_id, goal=goal)
+        return RunFrames(self.session_id, turn, self.thread_id, goal=goal, is_copilotkit=True)

@@ -136,7 +136,7 @@ class AgUiRoutes:
         key = text_header(scope, b"idempotency-key")
         key = key or digest_key(_PROTOCOL, [str(alias.agent_id), body.thread_id, body.run_id])
         ref = await self._streams.start(scope, request, alias, key)
-        fold = RunFrames(ref.session_id, ref.turn, body.thread_id, body.run_id)
+        fold = _fold(scope, ref, body)
         await self._streams.write(scope, receive, send, ref, fold)
 
     async def _go_on(
@@ -150,14 +150,14 @@ class AgUiRoutes:
         answers: list[InputRequest],
     ) -> None:
         await self._streams.take_for(scope)
-        fold = RunFrames(ref.session_id, ref.turn, body.thread_id, body.run_id)
+        fold = _fold(scope, ref, body)
         skip = 0
         async for entry in self._streams.chunks(ref):
             skip += len(fold.frames(entry.kind, loads(entry.body)))
         request_id = scope["state"]["request_id"]
         for answer in answers:
             await self._service.input(principal, ref.session_id, answer, request_id=request_id)
-        fold = RunFrames(ref.session_id, ref.turn, body.thread_id, body.run_id)
+        fold = _fold(scope, ref, body)
         await self._streams.write(scope, receive, send, ref, fold, skip=skip)
 
     async def connect(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -215,6 +215,13 @@ class AgUiRoutes:
         value = await read_json(scope, receive, self._streams.limits, self._streams.watch)
         body = validated(RunBody, value, lenient=True)
         return principal, body, SessionAlias(_PROTOCOL, agent_id, body.thread_id)
+
+
+def _fold(scope: Scope, ref: TurnRef, body: RunBody) -> RunFrames:
+    is_copilotkit = scope["path"].startswith(_COPILOTKIT)
+    return RunFrames(
+        ref.session_id, ref.turn, body.thread_id, body.run_id, is_copilotkit=is_copilotkit
+    )
 
 
 def _answers(body: RunBody, asks: list[Mapping[str, Any]]) -> list[InputRequest]:
