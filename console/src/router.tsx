@@ -82,13 +82,9 @@ const routes = [
   createRoute({
     getParentRoute: () => root,
     path: '/sessions/$sessionId',
-<<<<<<< Updated upstream
     validateSearch: (search: Record<string, unknown>): { view?: string } =>
       typeof search.view === 'string' ? { view: search.view } : {},
-    component: lazyRouteComponent(() => import('./pages/session.tsx'), 'SessionPage'),
-=======
     component: page(() => import('./pages/session.tsx'), 'SessionPage'),
->>>>>>> Stashed changes
   }),
   createRoute({
     getParentRoute: () => root,

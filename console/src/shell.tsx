@@ -19,11 +19,7 @@ import {
   Users,
   Webhook,
 } from 'lucide-react';
-<<<<<<< Updated upstream
-import { useMemo, useRef } from 'react';
-=======
-import { useState } from 'react';
->>>>>>> Stashed changes
+import { useMemo, useRef, useState } from 'react';
 import { may, signOut } from './credential/credential.ts';
 import { Keyboard, openPalette } from './keyboard/keyboard.tsx';
 import { toggleTheme } from './ui/theme.ts';
@@ -47,12 +43,9 @@ const PAGES = [
 /** The frame: navigation of what the credential may see, and the page. */
 export function Shell() {
   const problem = useReach();
-<<<<<<< Updated upstream
   const main = useRef<HTMLElement>(null);
   const pages = useMemo(() => PAGES.filter((page) => may(page.scope)), []);
-=======
   const [open, setOpen] = useState(false);
->>>>>>> Stashed changes
   return (
     <div className="shell">
       <button className="button skip" type="button" onClick={() => main.current?.focus()}>
@@ -72,16 +65,8 @@ export function Shell() {
           <img src={`${import.meta.env.BASE_URL}logo.svg`} alt="" />
           <span>ResonantGenesis</span>
         </Link>
-<<<<<<< Updated upstream
-        {pages.map((page) => (
-          <Link key={page.to} to={page.to} className="nav" title={page.name}>
-            <page.icon aria-hidden />
-            <span>{page.name}</span>
-          </Link>
-        ))}
-=======
         <div className={`pages ${open ? 'open' : ''}`}>
-          {PAGES.filter((page) => may(page.scope)).map((page) => (
+          {pages.map((page) => (
             <Link
               key={page.to}
               to={page.to}
@@ -94,7 +79,6 @@ export function Shell() {
             </Link>
           ))}
         </div>
->>>>>>> Stashed changes
         <div className="foot row">
           <button
             className="button quiet icon"
