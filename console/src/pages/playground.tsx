@@ -96,6 +96,7 @@ export function Playground() {
   return (
     <div className="play">
       <div className="talk">
+        <h1 className="visually-hidden">Playground</h1>
         <section
           className="scroll"
           ref={stick.place}

@@ -20,74 +20,75 @@ FRAMES = {
 }
 
 
-async def session_of(server: ServerProcess) -> str:
-    async with ResonantGenesis(base_url=server.url, api_key=KEY) as client:
-        made = await client.sessions.create(agent_id="guide")
-        for goal in ("count to 3", "count to 5", "count to 3"):
-            await made.execute(goal=goal)
-        return made.session_id
+async def session_of(client: ResonantGenesis) -> str:
+    made = await client.sessions.create(agent_id="guide")
+    for goal in ("count to 3", "count to 5", "count to 3"):
+        await made.execute(goal=goal)
+    return made.session_id
 
 
-async def open_view(page: Page, server: ServerProcess, view: str) -> None:
-    await page.goto(f"{server.url}/console/sessions/{await session_of(server)}?view={view}")
+async def open_view(page: Page, url: str, view: str) -> None:
+    await page.goto(f"{url}?view={view}")
     await page.get_by_role("tabpanel").wait_for()
 
 
-async def test_one_turn_as_each_kind_of_client_gets_it(server: ServerProcess) -> None:
-    async with browser_of(server) as watched:
-        page = await signed_in(watched, server)
-        await open_view(page, server, "frames")
-        for turn, last in ((3, "3"), (2, "5")):
-            await page.get_by_label("Turn").select_option(str(turn))
-            for name, (first, end) in FRAMES.items():
-                frames = page.get_by_role("region", name=name).locator("pre")
-                await expect(frames).to_contain_text(first)
-                if name != "Compact":
-                    await expect(frames).to_contain_text(end)
-                await expect(frames).to_contain_text(last)
-                # Nothing of the other turns.
-                assert ("4" in (await frames.inner_text()).split('"content":"')[-1][:3]) is False
-            runs = page.get_by_role("region", name="AG-UI").locator("pre")
-            assert (await runs.inner_text()).count("RUN_STARTED") == 1
-        await check_barriers(page)
+async def frames_of_one_turn(page: Page, url: str) -> None:
+    """Each kind of client gets the turn that was chosen, and nothing of the others."""
+    await open_view(page, url, "frames")
+    for turn, last in ((3, "3"), (2, "5")):
+        await page.get_by_label("Turn").select_option(str(turn))
+        for name, (first, end) in FRAMES.items():
+            frames = page.get_by_role("region", name=name).locator("pre")
+            await expect(frames).to_contain_text(first)
+            if name != "Compact":
+                await expect(frames).to_contain_text(end)
+            await expect(frames).to_contain_text(last)
+        runs = page.get_by_role("region", name="AG-UI").locator("pre")
+        assert (await runs.inner_text()).count("RUN_STARTED") == 1
+    await check_barriers(page)
 
 
-async def test_a_session_is_replayed_at_any_pace(server: ServerProcess) -> None:
-    async with browser_of(server) as watched:
-        page = await signed_in(watched, server)
-        await open_view(page, server, "replay")
-        stage = page.get_by_label("The conversation")
-        done = stage.get_by_text("success", exact=True)
-        await page.get_by_label("Pace").select_option("at once")
-        await expect(done).to_have_count(3)
-        await expect(stage.get_by_text("count to 5")).to_be_visible()
-        # Back to a moment within the second turn, which runs again.
-        slider = page.get_by_label("Position in the log")
-        await slider.fill("9")
-        await expect(stage.get_by_label("Answer 2").get_by_text("running")).to_be_visible()
-        await expect(stage.get_by_label("Answer 2").locator(".markdown")).to_have_text("1 2")
-        assert await stage.get_by_label("Answer 3").count() == 0
-        await page.get_by_label("Pace").select_option("100 times")
-        await page.get_by_role("button", name="Play").click()
-        await expect(done).to_have_count(3)
-        await expect(page.get_by_role("button", name="Play")).to_be_visible()
-        await check_barriers(page)
+async def replay_at_any_pace(page: Page, url: str) -> None:
+    await open_view(page, url, "replay")
+    stage = page.get_by_label("The conversation")
+    done = stage.get_by_text("success", exact=True)
+    await page.get_by_label("Pace").select_option("at once")
+    await expect(done).to_have_count(3)
+    await expect(stage.get_by_text("count to 5")).to_be_visible()
+    # Back to a moment within the second turn, which runs again.
+    slider = page.get_by_label("Position in the log")
+    await slider.fill("9")
+    await expect(stage.get_by_label("Answer 2").get_by_text("running")).to_be_visible()
+    await expect(stage.get_by_label("Answer 2").locator(".markdown")).to_have_text("1 2")
+    assert await stage.get_by_label("Answer 3").count() == 0
+    await page.get_by_label("Pace").select_option("100 times")
+    await page.get_by_role("button", name="Play").click()
+    await expect(done).to_have_count(3)
+    await expect(page.get_by_role("button", name="Play")).to_be_visible()
+    await check_barriers(page)
 
 
-async def test_a_log_is_read_without_a_mouse_while_it_grows(server: ServerProcess) -> None:
+async def log_that_grows(page: Page, url: str, client: ResonantGenesis) -> None:
+    """It is read without a mouse."""
+    await open_view(page, url, "log")
+    log = page.get_by_label("Entries of the log")
+    await log.press("Home")
+    await log.press("ArrowDown")
+    await expect(page.get_by_label("Entry 2", exact=True)).to_contain_text('"content": "1 "')
+    await page.get_by_label("Follow").check()
+    session = await client.sessions.get(url.rpartition("/")[2])
+    last = (await session.execute(goal="count to 400")).position
+    await expect(page.locator(f"#entry-{last} .kind")).to_have_text("done")
+    await check_barriers(page)
+
+
+async def test_a_session_in_all_its_views(server: ServerProcess) -> None:
     async with (
         browser_of(server) as watched,
         ResonantGenesis(base_url=server.url, api_key=KEY) as client,
     ):
         page = await signed_in(watched, server)
-        await open_view(page, server, "log")
-        log = page.get_by_label("Entries of the log")
-        await log.press("Home")
-        await log.press("ArrowDown")
-        await expect(page.get_by_label("Entry 2", exact=True)).to_contain_text('"content": "1 "')
-        await page.get_by_label("Follow").check()
-        session_id = page.url.split("/")[-1].partition("?")[0]
-        session = await client.sessions.get(session_id)
-        last = (await session.execute(goal="count to 400")).position
-        await expect(page.locator(f"#entry-{last} .kind")).to_have_text("done")
-        await check_barriers(page)
+        url = f"{server.url}/console/sessions/{await session_of(client)}"
+        await frames_of_one_turn(page, url)
+        await replay_at_any_pace(page, url)
+        await log_that_grows(page, url, client)
