@@ -73,7 +73,11 @@ async def drill(folder: Path, *, streams: int, per_second: int, files: int) -> N
                 await reached(client, session, 20)
             following = asyncio.create_task(follow(server, sessions[0]))
             told = {session: len(frames) for session, frames in seen.items()}
-            done = await asyncio.to_thread(command, "backup", place, "--data", str(server.data))
+            words = ("backup", place, "--data", str(server.data))
+            done = await asyncio.to_thread(command, *words, wrapper=killed_at("fsync", 9))
+            assert done.returncode == -9
+            assert not list(Path(place).glob("2*.json"))  # half a backup is none
+            done = await asyncio.to_thread(command, *words)
             assert done.returncode == 0, done.stderr
             assert f"{files} files" in done.stdout
             for session in sessions:  # what is written after the backup is lost, and said so

@@ -188,11 +188,11 @@ async def blobs_alone(settings: Settings) -> Blobs:
     return blobs
 
 
-async def open_backup_place(where: str) -> BackupPlace:
-    """Where backups lie: a directory, made if it is missing, or s3://BUCKET/PREFIX. Raises
-    BlobError, and StartupError for a place that cannot be one."""
+async def open_backup_place(where: str, *, make: bool = False) -> BackupPlace:
+    """Where backups lie: a directory or s3://BUCKET/PREFIX. `make`: make a directory that is
+    missing. Raises BlobError, and StartupError for a place that cannot be one."""
     if not where.startswith("s3://"):
-        folder = await asyncio.to_thread(_made_folder, where)
+        folder = await asyncio.to_thread(_folder_of, where, make)
         blobs: Blobs = await DiskBlobs.open(folder / "files", shared=True)
         return BackupPlace(where, blobs, DiskDocuments(folder))
     s3 = _s3()
@@ -204,8 +204,10 @@ async def open_backup_place(where: str) -> BackupPlace:
     return BackupPlace(where, objects, s3.S3Documents(objects))
 
 
-def _made_folder(where: str) -> Path:
+def _folder_of(where: str, make: bool) -> Path:
     folder = Path(where).expanduser()
+    if not make and not folder.is_dir():
+        raise StartupError(f"there is no directory {folder}; name the place of the backups")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

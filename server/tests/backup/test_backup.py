@@ -14,8 +14,10 @@ from resonantgenesis_server.backup.make import Made, make_backup
 from resonantgenesis_server.backup.place import BackupPlace, BackupRefused
 from resonantgenesis_server.backup.restore import Restored, restore
 from resonantgenesis_server.backup.verify import Verified, verify_backup, verify_data
+from resonantgenesis_server.cli.app import main
 from resonantgenesis_server.config.settings import Settings
 from resonantgenesis_server.datadir.lock import lock_data
+from resonantgenesis_server.files.base import write_blob
 from resonantgenesis_server.files.disk import DiskBlobs
 from resonantgenesis_server.files.documents import DiskDocuments
 from resonantgenesis_server.log.base import Append, NewEntry
@@ -25,6 +27,7 @@ from resonantgenesis_server.records.base import ListPlace
 from resonantgenesis_server.records.credentials import load_secret
 from resonantgenesis_server.records.files import Content, Owner
 from resonantgenesis_server.records.store import Records
+from support.s3 import CREDENTIALS, Storage
 
 pytestmark = pytest.mark.anyio
 
@@ -45,6 +48,10 @@ async def place(tmp_path: Path) -> AsyncIterator[BackupPlace]:
     blobs = await DiskBlobs.open(folder / "files", shared=True)
     yield BackupPlace(str(folder), blobs, DiskDocuments(folder))
     await blobs.close()
+
+
+async def _read(content: bytes, offset: int, size: int) -> bytes:
+    return content[offset : offset + size]
 
 
 class Store:
@@ -176,6 +183,26 @@ async def test_a_backup_that_broke_off_goes_on_with_its_files(
     assert (await store.back_up(place)).copied == 0
 
 
+async def test_backups_lie_in_s3(
+    store: Store, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = storage.bucket()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", bucket.endpoint)
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    await store.put(b"one")
+    place = await stores.open_backup_place(bucket.address)
+    try:
+        made = [await store.back_up(place, keep=1) for _ in range(2)]
+        assert [(each.copied, each.removed) for each in made] == [(1, 0), (0, 1)]
+        assert len(bucket.objects()) == len(list(made[1].manifest.blobs()))
+        assert (await verify_backup(place, None, report=quiet)).problems == []
+        assert (await restored(place, tmp_path / "new")).warnings == []
+    finally:
+        await place.close()
+    assert (await verified(tmp_path / "new")).problems == []
+
+
 async def test_content_that_is_lost_is_told(
     store: Store, place: BackupPlace, tmp_path: Path
 ) -> None:
@@ -185,6 +212,37 @@ async def test_content_that_is_lost_is_told(
     assert len(made.warnings) == 1
     assert len((await verify_backup(place, None, report=quiet)).problems) == 1
     assert len((await restored(place, tmp_path / "new")).warnings) == 1
+
+
+async def test_a_place_with_content_of_others_is_refused(
+    store: Store, place: BackupPlace, tmp_path: Path
+) -> None:
+    await write_blob(place.blobs, 1, lambda offset, size: _read(b"x", offset, size))
+    with pytest.raises(BackupRefused, match="of no backup"):
+        await store.back_up(place)
+    assert not list((store.data / "backup").iterdir())
+
+
+@pytest.mark.parametrize("place", ["data", "data/backup", "data/sub", "other", "s3://b/p/"])
+def test_the_servers_own_places_are_refused(
+    place: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = "s3://b/p" if "://" in place else "other/files"
+    monkeypatch.setenv("RESONANTGENESIS_FILES", files)
+    assert main(["backup", place, "--data", "data"]) == 1
+    assert "its own data" in capfd.readouterr().err.replace("\n", " ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_is_missing_is_not_made_to_read_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words in (["verify", "gone"], ["restore", "gone", "--data", "new"]):
+        assert main(words) == 2
+        assert "there is no directory gone" in capfd.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 async def test_damage_of_a_backup_is_found_and_not_restored(

@@ -54,6 +54,7 @@ async def make_backup(
     StoreError, LogError, BlobError.
     """
     with scratch_of(data) as scratch:
+        await place.begin()
         await snapshot(data, scratch, report)
         made_at = datetime.now(UTC)
         parts = {name: await _keep_file(scratch / name, place.blobs) for name in (LOG, RECORDS)}
@@ -96,15 +97,17 @@ def scratch_of(data: Path) -> Iterator[Path]:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise BackupRefused(f"cannot write to {folder}: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BackupRefused(
+                f"another backup of {data} is under way; wait for its end"
+            ) from error
         _empty(folder)
+        stack.callback(_empty, folder)
         yield folder
-        _empty(folder)
-    except BlockingIOError as error:
-        raise BackupRefused(f"another backup of {data} is under way; wait for its end") from error
-    finally:
-        os.close(descriptor)
 
 
 async def snapshot(data: Path, scratch: Path, report: Report) -> None:

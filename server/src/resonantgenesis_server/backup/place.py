@@ -101,6 +101,17 @@ class BackupPlace:
         content = await self.documents.read(chosen)
         return Manifest.decode(chosen, content or b"")
 
+    async def begin(self) -> None:
+        """To be called before anything is written. Raises BackupRefused for a place with blobs of
+        somebody else, e.g. of a server: `remove_old` would take them for its own."""
+        if await self.documents.names():
+            return
+        async for name in self._names_of_blobs(0):
+            raise BackupRefused(
+                f"{self.where} has content that is of no backup ({name[:16]}…); name another place"
+            )
+        await self.note({})
+
     async def known_files(self) -> dict[str, Part]:
         """Content that lies here, by digest: of the newest backup, and of one that broke off."""
         known: dict[str, Part] = {}

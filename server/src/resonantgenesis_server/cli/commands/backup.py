@@ -57,10 +57,11 @@ def backup(
     from ...backup.make import make_backup
 
     settings = _settings(config, data)
+    _refuse_own(place, settings)
 
     async def make(report: Report) -> Made:
         async with contextlib.AsyncExitStack() as stack:
-            target = await stores.open_backup_place(place)
+            target = await stores.open_backup_place(place, make=True)
             stack.push_async_callback(target.close)
             files = await stores.blobs_alone(settings)
             stack.push_async_callback(files.close)
@@ -201,6 +202,18 @@ def _run(work: Callable[[Report], Awaitable[T]]) -> T:
             return asyncio.run(run(report))
     except (*stores.ERRORS, BlobError) as error:
         raise CliError(str(error)) from error
+
+
+def _refuse_own(place: str, settings: Settings) -> None:
+    """Raise CliError for a place that the server itself uses."""
+    if "://" in place:
+        is_own = place.rstrip("/") == settings.files.rstrip("/")
+    else:
+        folder = Path(place).expanduser().resolve()
+        own = (settings.data.resolve(), Path(settings.files or settings.data).resolve())
+        is_own = any(folder.is_relative_to(each) or folder / "files" == each for each in own)
+    if is_own:
+        raise CliError(f"{place} is where the server keeps its own data; name another place")
 
 
 def _warn(warnings: list[str], what: str) -> None:
