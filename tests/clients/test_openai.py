@@ -165,6 +165,54 @@ async def test_the_clients_own_function_and_a_question(client: openai.AsyncOpenA
     assert ended.output_text == "7 7 7"
 
 
+async def test_a_chat_completion_calls_the_clients_function(client: openai.AsyncOpenAI) -> None:
+    tool: Any = {"type": "function", "function": {"name": "location", "parameters": {}}}
+    messages: list[Any] = [{"role": "user", "content": "where?"}]
+    options: dict[str, Any] = {"model": "location", "tools": [tool]}
+    async with client.chat.completions.stream(messages=messages, **options) as stream:
+        streamed = [event async for event in stream]
+        asked = await stream.get_final_completion()
+    assert streamed
+    [choice] = asked.choices
+    assert choice.finish_reason == "tool_calls" and choice.message.tool_calls
+    [call] = choice.message.tool_calls
+    assert call.type == "function" and call.function.name == "location"
+    whole = await client.chat.completions.create(messages=messages, **options)
+    assert whole.choices[0].finish_reason == "tool_calls", "a turn of its own"
+    said = {"role": "tool", "tool_call_id": call.id, "content": '{"city": "Ulm"}'}
+    messages += [choice.message.model_dump(exclude_unset=True), said]
+    async with client.chat.completions.stream(messages=messages, **options) as stream:
+        ended = await stream.get_final_completion()
+    assert ended.choices[0].finish_reason == "stop"
+    assert ended.choices[0].message.content == "In Ulm." and ended.id == f"{asked.id}.1"
+    again = await client.chat.completions.create(messages=messages, **options)
+    assert again.choices[0].message.content == "In Ulm.", "a repeat answers nothing twice"
+    # Further words are a further turn, whose agent sees the answer.
+    messages += [ended.choices[0].message.model_dump(exclude_unset=True)]
+    messages += [{"role": "user", "content": "and now?"}]
+    next_one = await client.chat.completions.create(messages=messages, **options)
+    assert next_one.choices[0].finish_reason == "tool_calls"
+
+
+async def test_a_chat_completion_asks_questions(client: openai.AsyncOpenAI) -> None:
+    messages: list[Any] = [{"role": "user", "content": "go"}]
+    asked = (await client.chat.completions.create(model="questions", messages=messages)).choices[0]
+    calls = asked.message.tool_calls or []
+    assert [call.function.name for call in calls if call.type == "function"] == ["ask"] * 3
+    messages.append(asked.message.model_dump(exclude_unset=True))
+    said: list[Any] = [
+        {"role": "tool", "tool_call_id": call.id, "content": str(n)} for n, call in enumerate(calls)
+    ]
+    with pytest.raises(openai.UnprocessableEntityError, match="n2"):
+        await client.chat.completions.create(model="questions", messages=messages + said[:2])
+    ended = await client.chat.completions.create(model="questions", messages=messages + said)
+    assert ended.choices[0].message.content == "0 1 2"
+    for wrong in ("call_1", "call_sess_none.1.n0"):
+        other: Any = {"role": "tool", "tool_call_id": wrong, "content": "1"}
+        with pytest.raises((openai.UnprocessableEntityError, openai.NotFoundError)):
+            await client.chat.completions.create(model="questions", messages=[*messages, other])
+
+
 async def test_a_request_that_the_sdk_sends_again_joins_its_turn(
     client: openai.AsyncOpenAI,
 ) -> None:

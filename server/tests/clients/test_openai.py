@@ -8,8 +8,10 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 from resonantgenesis_server.clients.frames import FramesEncoder
+from resonantgenesis_server.clients.openai.completions import CompletionFrames, call_of
 from resonantgenesis_server.clients.openai.responses import ResponseFrames, ResponseInfo
 from resonantgenesis_server.log.base import Entry
+from resonantgenesis_server.sessions.request import TurnRef
 
 from .turns import TURNS, WAITING_TURNS
 
@@ -103,3 +105,38 @@ def test_each_part_of_a_turn_that_waits_is_a_response(
         assert kinds[-1] == "response.completed"
         assert added == kinds.count("response.output_item.done")
         assert added == len(events[-1]["response"]["output"])
+
+
+@given(WAITING_TURNS, st.data())
+def test_each_part_of_a_turn_is_one_chat_completion(turn: list[Entry], data: st.DataObject) -> None:
+    waits = sum(entry.kind == "waiting" for entry in turn)
+    part = data.draw(st.integers(0, waits))
+
+    def encoder() -> FramesEncoder:
+        ref = TurnRef("sess_1", 1)
+        return FramesEncoder(CompletionFrames(ref, part, "m", 1_700_000_000, with_usage=True))
+
+    frames = list(encoder().encode(turn))
+    split = data.draw(st.integers(0, len(turn)))
+    cut = encoder()
+    before = list(cut.encode(turn[:split]))
+    left = cut.copy()
+    assert before + list(cut.encode(turn[split:])) == frames
+    assert before + list(left.encode(turn[split:])) == frames
+    if part < waits:
+        assert frames[-1] == b"data: [DONE]\n\n"
+    ends = [frame for frame in frames if b'"finish_reason":"' in frame]
+    assert len(ends) <= 1
+    for frame in frames:
+        chunk = orjson.loads(frame.removeprefix(b"data: ")) if b"[DONE]" not in frame else {}
+        for choice in chunk.get("choices", ()):
+            for call in choice["delta"].get("tool_calls", ()):
+                named = call_of(call["id"])
+                assert named is not None and named[0] == TurnRef("sess_1", 1)
+                assert b'"tool_calls"}' in ends[0]
+
+
+def test_the_id_of_a_call_names_its_turn() -> None:
+    assert call_of("call_sess_a1.3.x.y") == (TurnRef("sess_a1", 3), "x.y")
+    for wrong in ("", "call_1", "call_sess_a1.3", "call_sess_a1.0.x", "call_other_a1.1.x"):
+        assert call_of(wrong) is None

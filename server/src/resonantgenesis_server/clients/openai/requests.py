@@ -10,7 +10,9 @@ from pydantic import BaseModel, Field
 from ...http.schemas import Body, JsonObject, LongText, Name, Word
 from ...model.errors import InvalidRequest
 from ...sessions.answers import MAX_REASON, InputRequest
+from ...sessions.request import TurnRef
 from ..streams import json_or_text
+from .completions import call_of
 
 _TEXT_PARTS = {"text", "input_text", "output_text"}
 
@@ -31,6 +33,7 @@ class GivenMessage(BaseModel):
     approval_request_id: Word | None = None
     approve: bool | None = None
     reason: Annotated[str, Field(max_length=MAX_REASON)] | None = None
+    tool_call_id: Annotated[str, Field(max_length=600)] | None = None
     role: Word | None = None
     content: LongText | Annotated[list[GivenPart], Field(max_length=10_000)] | None = None
 
@@ -62,6 +65,13 @@ class GivenTool(BaseModel):
     name: Word | None = None
     description: LongText | None = None
     parameters: JsonObject | None = None
+
+
+class GivenFunction(BaseModel):
+    """A function in the tools of a chat completion."""
+
+    type: Word = ""
+    function: GivenTool | None = None
 
 
 class ConversationName(BaseModel):
@@ -98,12 +108,7 @@ class ResponseBody(Body):
     @property
     def functions(self) -> list[dict[str, Any]] | None:
         """The tools that the client runs, as those of an execute."""
-        found = [
-            fields_of(name=tool.name, description=tool.description, schema=tool.parameters)
-            for tool in self.tools or ()
-            if tool.type == "function"
-        ]
-        return found or None
+        return _client_tools(tool for tool in self.tools or () if tool.type == "function")
 
     @property
     def conversation_id(self) -> str | None:
@@ -122,12 +127,43 @@ class CompletionBody(Body):
     messages: list[GivenMessage] = Field(min_length=1, max_length=10_000)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    tools: list[GivenFunction] | None = Field(default=None, max_length=1_000)
     metadata: JsonObject | None = None
     user: Annotated[str, Field(max_length=200)] | None = None
+
+    @property
+    def functions(self) -> list[dict[str, Any]] | None:
+        """The tools that the client runs, as those of an execute."""
+        return _client_tools(each.function for each in self.tools or () if each.function)
+
+    def answers(self) -> tuple[TurnRef, dict[str, GivenMessage]] | None:
+        """The turn that the messages of tools at the end answer, and what they say, by call. Raises
+        InvalidRequest."""
+        found: dict[str, GivenMessage] = {}
+        turns: set[TurnRef] = set()
+        for message in reversed(self.messages):
+            if message.role != "tool":
+                break
+            named = call_of(message.tool_call_id or "")
+            if named is None:
+                raise InvalidRequest.field("messages", "a tool_call_id has to be the server's")
+            turns.add(named[0])
+            found[named[1]] = GivenMessage(output=message.text)
+        if len(turns) > 1:
+            raise InvalidRequest.field("messages", "the tools have to answer one completion")
+        return (turns.pop(), found) if turns else None
 
 
 class ConversationBody(Body):
     metadata: JsonObject | None = None
+
+
+def _client_tools(tools: Iterable[GivenTool]) -> list[dict[str, Any]] | None:
+    found = [
+        fields_of(name=tool.name, description=tool.description, schema=tool.parameters)
+        for tool in tools
+    ]
+    return found or None
 
 
 def split(

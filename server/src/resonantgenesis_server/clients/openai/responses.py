@@ -18,13 +18,10 @@ import orjson
 
 from ...codec.json import dumps
 from ..frames import Chunk, TurnFrames
+from .completions import ASK
 
 Json = dict[str, Any]
 _LABEL = "agent"
-
-
-#: The function that a question asks the client for.
-_ASK = "ask"
 
 
 def response_id(session_id: str, turn: int, part: int = 0) -> str:
@@ -327,7 +324,7 @@ class ResponseFrames(TurnFrames):
             yield from self._function(call_id, chunk["tool"], chunk.get("args") or {})
         elif kind == "input":
             asked = {name: chunk[name] for name in ("message", "schema") if name in chunk}
-            yield from self._function(call_id, _ASK, asked)
+            yield from self._function(call_id, ASK, asked)
 
     def _function(self, call_id: str, name: str, args: object) -> Iterator[Json]:
         self._functions |= {call_id}

@@ -36,7 +36,7 @@ from ..streams import (
     turn_named,
     visible_agents,
 )
-from .completions import CompletionFrames, completion
+from .completions import CompletionFrames
 from .requests import (
     CompletionBody,
     ConversationBody,
@@ -110,7 +110,10 @@ class OpenAiRoutes:
         value = await read_json(scope, receive, self._streams.limits, self._streams.watch)
         body = validated(ResponseBody, value, lenient=True)
         if body.answers:
-            ref, part = await self._answer(scope, body)
+            principal = _caller(scope, "sessions:write")
+            await self._streams.take_for(scope)
+            ref = await self._asking(principal, body)
+            part = await self._answer(scope, ref, body.answers)
         else:
             ref, part = await self._execute(scope, value, body), 0
         fold = await self._fold(ref, part, background=bool(body.background))
@@ -143,13 +146,10 @@ class OpenAiRoutes:
         )
         return await self._start(scope, value, request, conversation)
 
-    async def _answer(self, scope: Scope, body: ResponseBody) -> tuple[TurnRef, int]:
-        """Give the answers of the input to the turn that asks. Returns the part of the turn that
-        follows; the same answers again have the same part."""
-        principal = _caller(scope, "sessions:write")
-        await self._streams.take_for(scope)
-        said = body.answers
-        ref = await self._asking(principal, body)
+    async def _answer(self, scope: Scope, ref: TurnRef, said: Mapping[str, GivenMessage]) -> int:
+        """Give these answers to the turn that asks. Returns the part of the turn that follows; the
+        same answers again have the same part."""
+        principal: Principal = scope["state"]["principal"]
         part = waits = 0
         async for entry in self._streams.chunks(ref):
             if entry.kind == "input_required" and _answers_to(said, loads(entry.body)):
@@ -167,7 +167,7 @@ class OpenAiRoutes:
             if item is not None:
                 answer, request_id = item.answer(ask), _request_id(scope)
                 await self._service.input(principal, ref.session_id, answer, request_id=request_id)
-        return ref, part
+        return part
 
     async def _asking(self, principal: Principal, body: ResponseBody) -> TurnRef:
         """The turn that the input answers."""
@@ -305,29 +305,42 @@ class OpenAiRoutes:
     # -- chat completions ------------------------------------------------------------------
 
     async def complete(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """POST /chat/completions. The request has the conversation, so each is a session."""
+        """POST /chat/completions. The request has the conversation, so each is a session. Only the
+        messages of tools at its end go on with a turn."""
         value = await read_json(scope, receive, self._streams.limits, self._streams.watch)
         body = validated(CompletionBody, value, lenient=True)
-        goal, past, said = split(body.messages, "messages")
-        conversation = _conversation(text_header(scope, b"x-session-id"))
-        request = replace(
-            self._request(body.model, goal, body.metadata, body.user),
-            past=[] if conversation is not None else past,
-            instructions=said,
-        )
-        ref = await self._start(scope, value, request, conversation)
-        completion_id = f"chatcmpl_{ref.session_id}.{ref.turn}"
+        answers = body.answers()
+        if answers is None:
+            ref, part = await self._begin(scope, value, body), 0
+        else:
+            ref, said = answers
+            principal = _caller(scope, "sessions:write")
+            await self._streams.take_for(scope)
+            await self._service.authorize(principal, ref.session_id)
+            part = await self._answer(scope, ref, said)
         created = int((await self._turn(ref)).queued_at)
+        with_usage = bool(body.stream_options and body.stream_options.include_usage)
+        fold = CompletionFrames(ref, part, body.model, created, with_usage=with_usage)
         if body.stream:
-            with_usage = bool(body.stream_options and body.stream_options.include_usage)
-            fold = CompletionFrames(completion_id, body.model, created, with_usage=with_usage)
             await self._streams.write(scope, receive, send, ref, fold)
             return
-        result = await self._wait(scope, receive, ref)
-        answer = completion(completion_id, body.model, created, result)
+        await self._wait(scope, receive, ref)
+        async for entry in self._streams.chunks(ref):
+            fold.frames(entry.kind, loads(entry.body))
+        answer = fold.completion()
         if "error" in answer:  # of the turn, which a repeat would only show again
             scope["state"]["headers"].append((b"x-should-retry", b"false"))
         await answer_json(scope, receive, send, answer, status=500 if "error" in answer else 200)
+
+    async def _begin(self, scope: Scope, value: Json, body: CompletionBody) -> TurnRef:
+        goal, past, said = split(body.messages, "messages")
+        conversation = _conversation(text_header(scope, b"x-session-id"))
+        request = replace(
+            self._request(body.model, goal, body.metadata, body.user, body.functions),
+            past=[] if conversation is not None else past,
+            instructions=said,
+        )
+        return await self._start(scope, value, request, conversation)
 
     # -- inside ----------------------------------------------------------------------------
 
