@@ -15,7 +15,7 @@ RESOURCES = (
     "subjects",
 )  # fmt: skip
 SCOPES = [f"{resource}:{mode}" for resource in RESOURCES for mode in ("read", "write")]
-SCOPES += ["agents:serve", "metrics:read"]
+SCOPES += ["agents:serve", "metrics:read", "audit:read"]
 Json = dict[str, Any]
 
 

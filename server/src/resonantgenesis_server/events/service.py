@@ -34,9 +34,10 @@ from ..model.errors import (
     PayloadTooLarge,
     PositionExpired,
 )
-from ..model.events import PUBLISHABLE, SERVER_TYPES, NewEvent, event_stream, prefix_of
+from ..model.events import AUDIT, PUBLISHABLE, SERVER_TYPES, NewEvent, event_stream, prefix_of
 from ..model.ids import event_id, new_id
 from ..model.limits import LOOKED_BYTES, PAGE_BYTES
+from ..model.principal import AUDIT as AUDIT_SCOPE
 from ..model.principal import Principal
 
 _TYPE = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)+")
@@ -92,7 +93,9 @@ class EventService:
     ) -> CompiledFilter:
         """Compile the filter of a subscription, within the bounds of the caller's token.
 
-        With both `events` and `channels` an event must match both. Raises InvalidRequest.
+        With both `events` and `channels` an event must match both. Administrative acts match only
+        patterns that begin with `system.audit`, which need a scope of their own. Raises
+        InvalidRequest, Forbidden.
         """
         if events is not None and len(events) > MAX_PATTERNS:
             raise InvalidRequest.field("events", f"at most {MAX_PATTERNS} patterns")
@@ -100,6 +103,9 @@ class EventService:
             wanted = event_filters(filters or {}, beside=sum(map(len, events or ())))
         except BadFilter as error:
             raise InvalidRequest.field(error.field, str(error)) from error
+        audit = any(f"{pattern}.".startswith(AUDIT) for pattern in events or ())
+        if audit:
+            _check_audit(principal)
         bound = tuple(_bound(principal).items())
         types = None if channels is None else tuple(f"{prefix_of(c)}.*" for c in sorted(channels))
         try:
@@ -109,6 +115,7 @@ class EventService:
                     tuple(wanted),
                     types,
                     bound,
+                    audit,
                 )
             )
         except BadPattern as error:
@@ -232,7 +239,10 @@ class EventService:
     async def get(self, principal: Principal, wanted: str) -> bytes:
         """One event by its id, as JSON. Raises NotFound."""
         entry = await self._find(principal, wanted)
-        if entry is None or not self.select(principal).matches(entry):
+        if entry is None:
+            raise NotFound("there is no such event")
+        asked = [entry.kind] if entry.kind.startswith(AUDIT) else None
+        if not self.select(principal, events=asked).matches(entry):
             raise NotFound("no such event")
         return event_json(entry, self.log.epoch)
 
@@ -332,10 +342,20 @@ def _still_there(written: list[Entry]) -> Entry:
 def _check_type(kind: str) -> None:
     if len(kind) > _MAX_TYPE or _TYPE.fullmatch(kind) is None:
         raise InvalidRequest.field("type", "is not a type like app.order.paid")
-    if kind in SERVER_TYPES or kind.partition(".")[0] not in PUBLISHABLE:
+    is_ours = kind in SERVER_TYPES or kind.startswith(AUDIT)
+    if is_ours or kind.partition(".")[0] not in PUBLISHABLE:
         raise Forbidden(
             f"only the server writes {kind}; publish app.* types, or types of your own under"
             " team.*, billing.* and system.*"
+        )
+
+
+def _check_audit(principal: Principal) -> None:
+    """Raises Forbidden."""
+    if principal.is_bound or not principal.allows(AUDIT_SCOPE):
+        raise Forbidden(
+            f"{AUDIT}* needs the scope {AUDIT_SCOPE}, and a credential that is not bound",
+            details={"scope": AUDIT_SCOPE},
         )
 
 

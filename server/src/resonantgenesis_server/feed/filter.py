@@ -14,7 +14,7 @@ import orjson
 
 from ..codec.json import SCALARS
 from ..log.base import Entry
-from ..model.events import PREFIXES, PUBLISHABLE, SERVER_TYPES
+from ..model.events import AUDIT, PREFIXES, PUBLISHABLE, SERVER_TYPES
 
 # Patterns are compared segment by segment: as one regular expression, the largest set of patterns
 # that a client may send took 400 ms to compile.
@@ -132,6 +132,8 @@ class EventFilter:
     filters: tuple[tuple[str, tuple[Scalar, ...]], ...] = ()
     within: tuple[str, ...] | None = None
     bound: tuple[tuple[str, str], ...] = ()
+    #: Whether administrative acts may match.
+    audit: bool = False
 
 
 class CompiledFilter:
@@ -181,7 +183,8 @@ class CompiledFilter:
         if known is None:
             if len(self._types) >= _TYPES_REMEMBERED:
                 self._types.clear()
-            known = all(patterns.match(kind) for patterns in self._patterns)
+            is_hidden = kind.startswith(AUDIT) and not self.wanted.audit
+            known = not is_hidden and all(patterns.match(kind) for patterns in self._patterns)
             self._types[kind] = known
         return known
 

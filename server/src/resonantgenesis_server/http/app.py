@@ -100,6 +100,7 @@ def create_app(deps: AppDeps) -> Gateway:
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.limits = deps.limits
+    app.state.settle = deps.settle
     app.state.watch = deps.watch or StreamWatchdog(deps.authenticator.recheck)
     idempotent = IdempotentPosts(deps.records.idempotency, deps.limits.idempotency_window)
     for router in (
@@ -119,7 +120,7 @@ def create_app(deps: AppDeps) -> Gateway:
             limit=deps.limits.organization_keys,
             reached=deps.reached,
         ),
-        tokens_router(deps.authenticator, idempotent, deps.check_session),
+        tokens_router(deps.authenticator, idempotent, deps.records.audit, deps.check_session),
         organizations_router(
             deps.records.organizations, deps.records.keys, deps.authenticator, idempotent
         ),

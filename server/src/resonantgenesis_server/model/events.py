@@ -53,8 +53,27 @@ SERVER_TYPES = frozenset(
         "system.node.started",
         "system.node.draining",
         "system.limit.reached",
+        "system.audit.agent.created",
+        "system.audit.agent.updated",
+        "system.audit.agent.deleted",
+        "system.audit.key.created",
+        "system.audit.key.revoked",
+        "system.audit.link.created",
+        "system.audit.organization.created",
+        "system.audit.organization.updated",
+        "system.audit.signing_key.rotated",
+        "system.audit.team.created",
+        "system.audit.team.updated",
+        "system.audit.team.deleted",
+        "system.audit.token.created",
+        "system.audit.webhook.created",
+        "system.audit.webhook.updated",
+        "system.audit.webhook.rotated",
+        "system.audit.webhook.deleted",
     }
 )
+#: The beginning of the types that tell of administrative acts.
+AUDIT = "system.audit."
 #: First segments under which users may publish.
 PUBLISHABLE = frozenset({"app", "team", "billing", "system"})
 

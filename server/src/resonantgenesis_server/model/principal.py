@@ -17,8 +17,10 @@ RESOURCES = (
 SERVE = "agents:serve"
 #: Sees the organization's live figures.
 METRICS = "metrics:read"
+#: Sees who has administered what.
+AUDIT = "audit:read"
 SCOPES = frozenset(
-    {"*", SERVE, METRICS, *(f"{r}:{mode}" for r in RESOURCES for mode in ("read", "write"))}
+    {"*", SERVE, METRICS, AUDIT, *(f"{r}:{mode}" for r in RESOURCES for mode in ("read", "write"))}
 )
 
 

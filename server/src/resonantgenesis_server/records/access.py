@@ -20,7 +20,8 @@ from sqlalchemy import (
 from ..model.errors import Conflict
 from ..model.ids import new_id
 from . import tables
-from .base import UNSET, KeyRecord, ListPage, Once, Organization, Unset
+from .audit import keep_audit
+from .base import UNSET, Actor, KeyRecord, ListPage, Once, Organization, Unset
 from .database import Duplicate, RecordsDatabase, few_at_once
 from .idempotency import use_key
 from .paging import by_creation, read_page
@@ -45,6 +46,7 @@ class OrganizationRepository:
         hash: str,
         scopes: frozenset[str],
         once: Once[Organization] | None = None,
+        actor: Actor | None = None,
     ) -> tuple[Organization, KeyRecord]:
         """Both or neither. Raises `Conflict` when a key with this hash exists."""
         try:
@@ -55,6 +57,8 @@ class OrganizationRepository:
                     made.id, made.created_at, name=key_name, hash=hash, scopes=scopes
                 )
                 key = _key((await connection.execute(query)).mappings().one())
+                now, details = micros(made.created_at), {"name": name, "first_key": key.id}
+                await keep_audit(connection, actor, "organization.created", made.id, now, **details)
                 await use_key(connection, once, made, self._database.passed())
         except Duplicate:
             raise _taken() from None
@@ -70,7 +74,12 @@ class OrganizationRepository:
         return await self._one(select(table).order_by(table.c.created_at, table.c.id).limit(1))
 
     async def update(
-        self, organization_id: str, *, name: str | Unset = UNSET, disabled: bool | Unset = UNSET
+        self,
+        organization_id: str,
+        *,
+        name: str | Unset = UNSET,
+        disabled: bool | Unset = UNSET,
+        actor: Actor | None = None,
     ) -> Organization | None:
         """The changed organization; None if there is none. Disabling twice keeps `disabled_at`."""
         table = tables.organizations
@@ -83,6 +92,13 @@ class OrganizationRepository:
         query = update(table).where(table.c.id == organization_id).values(changed)
         async with self._database.write() as connection:
             row = (await connection.execute(query.returning(table))).mappings().first()
+            if row is not None:
+                given = {"name": name, "disabled": disabled}
+                changes = {of: to for of, to in given.items() if not isinstance(to, Unset)}
+                now = micros(self._clock())
+                await keep_audit(
+                    connection, actor, "organization.updated", organization_id, now, changes=changes
+                )
         return None if row is None else _organization(row)
 
     async def all(self, *, limit: int = 200, cursor: str | None = None) -> ListPage[Organization]:
@@ -132,6 +148,7 @@ class KeyRepository:
         expires_at: float | None = None,
         is_bootstrap: bool = False,
         once: Once[KeyRecord] | None = None,
+        actor: Actor | None = None,
     ) -> KeyRecord:
         """A new key. Raises `Conflict` when a key with this hash exists."""
         now = self._clock()
@@ -147,6 +164,12 @@ class KeyRepository:
         try:
             async with self._database.write() as connection:
                 made = _key((await connection.execute(query)).mappings().one())
+                details = {
+                    "name": name,
+                    "scopes": sorted(scopes),
+                    "organization_id": organization_id,
+                }
+                await keep_audit(connection, actor, "key.created", made.id, micros(now), **details)
                 await use_key(connection, once, made, self._database.passed())
         except Duplicate:
             raise _taken() from None
@@ -199,17 +222,16 @@ class KeyRepository:
         async with self._database.read() as connection:
             return await read_page(connection, query, limit, _key, _place)
 
-    async def revoke(self, organization_id: str, key_id: str) -> KeyRecord | None:
+    async def revoke(
+        self, organization_id: str, key_id: str, actor: Actor | None = None
+    ) -> KeyRecord | None:
         """The key, revoked now or before; None if the organization has no such key."""
-        table = tables.keys
+        table, now = tables.keys, micros(self._clock())
         mine = and_(table.c.organization_id == organization_id, table.c.id == key_id)
-        revoke = (
-            update(table)
-            .where(mine, table.c.revoked_at.is_(None))
-            .values(revoked_at=micros(self._clock()))
-        )
+        revoke = update(table).where(mine, table.c.revoked_at.is_(None)).values(revoked_at=now)
         async with self._database.write() as connection:
-            await connection.execute(revoke)
+            if (await connection.execute(revoke)).rowcount:
+                await keep_audit(connection, actor, "key.revoked", key_id, now)
             row = (await connection.execute(select(table).where(mine))).mappings().first()
         return None if row is None else _key(row)
 

@@ -7,11 +7,13 @@ from dataclasses import fields, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, and_, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..model.errors import AgentNotFound, Conflict, NotFound
 from ..model.events import NewEvent
 from ..model.ids import new_id
 from . import tables
+from .audit import keep_audit
 from .base import UNSET, Actor, AgentChanges, AgentRecord, ListPage, Once
 from .database import Duplicate, RecordsDatabase
 from .idempotency import use_key
@@ -60,6 +62,7 @@ class AgentRepository:
                 if actor is not None:
                     event = agent_event("created", made, actor)
                     await keep_event(connection, made.organization_id, event, now)
+                    await _audit(connection, "created", made, actor, now)
                 await use_key(connection, once, made, self._database.passed())
         except Duplicate:
             raise Conflict("there is an agent with this id already") from None
@@ -119,6 +122,7 @@ class AgentRepository:
             if actor is not None and changed:
                 event = agent_event("updated", after, actor, changed)
                 await keep_event(connection, organization_id, event, now)
+                await _audit(connection, "updated", after, actor, now, changes=sorted(changed))
         return after
 
     async def delete(
@@ -136,8 +140,10 @@ class AgentRepository:
             result = await connection.execute(query.returning(tables.agents))
             row = result.mappings().first()
             if row is not None and actor is not None:
-                event = agent_event("deleted", _agent(row), actor)
-                await keep_event(connection, organization_id, event, micros(self._clock()))
+                gone, now = _agent(row), micros(self._clock())
+                event = agent_event("deleted", gone, actor)
+                await keep_event(connection, organization_id, event, now)
+                await _audit(connection, "deleted", gone, actor, now)
         return row is not None
 
 
@@ -215,6 +221,18 @@ def agent_event(
     if agent.team is None:
         return NewEvent(new_id("evt"), f"agent.{kind}", data, metadata)
     return NewEvent(new_id("evt"), f"team.{kind}", {"team_id": agent.id, **data}, metadata)
+
+
+async def _audit(
+    connection: AsyncConnection,
+    act: str,
+    agent: AgentRecord,
+    actor: Actor,
+    now: int,
+    **details: Any,
+) -> None:
+    noun = "agent" if agent.team is None else "team"
+    await keep_audit(connection, actor, f"{noun}.{act}", agent.id, now, name=agent.name, **details)
 
 
 def changed_fields(before: AgentRecord, after: AgentRecord) -> dict[str, Any]:

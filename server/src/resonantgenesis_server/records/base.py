@@ -132,11 +132,14 @@ class AgentChanges:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """The caller that asked for a change, for the metadata of the change's event."""
+    """The caller that asked for a change, for the events of the change."""
 
     key_id: str
     request_id: str
     subject: str | None = None
+    organization_id: str = ""
+    #: The network address of the client.
+    address: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 
 from .access import KeyRepository, OrganizationRepository
 from .agents import AgentRepository
+from .audit import AuditLog
 from .base import StoreUnusable
 from .database import BUSY_TIMEOUT, POOL_SIZE, RecordsDatabase
 from .erasure import ErasureRepository
@@ -36,6 +37,7 @@ class Records:
         self.files = FileRepository(database, clock)
         self.usage = UsageRepository(database)
         self.outbox = OutboxRepository(database)
+        self.audit = AuditLog(database, clock)
         self.secrets = SecretRepository(database, clock)
         self.webhooks = WebhookRepository(database, clock)
         self.deliveries = DeliveryRepository(database)

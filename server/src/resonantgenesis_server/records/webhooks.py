@@ -25,7 +25,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..model.errors import Conflict
 from ..model.events import NewEvent
 from . import tables
-from .base import ListPage, Once
+from .audit import keep_audit
+from .base import Actor, ListPage, Once
 from .database import Duplicate, RecordsDatabase, few_at_once
 from .idempotency import use_key
 from .outbox import keep_events
@@ -116,6 +117,10 @@ class Advance:
     is_over: bool = False
 
 
+#: Columns that callers set; `endpoint` is the address, the headers and the secret.
+_GIVEN = {"description", "endpoint", "events", "filters", "format", "enabled"}
+
+
 class WebhookRepository:
     def __init__(self, database: RecordsDatabase, clock: Callable[[], float]) -> None:
         self._database = database
@@ -129,6 +134,7 @@ class WebhookRepository:
         *,
         limit: int = 0,
         once: Once[WebhookRecord] | None = None,
+        actor: Actor | None = None,
     ) -> WebhookRecord:
         """Keep a new webhook; its times are now. A callback that is there already stays as it is.
         Raises `Conflict` for more than `limit` of its kind in the organization; 0 is any number.
@@ -140,6 +146,7 @@ class WebhookRepository:
                 await self._check_limit(connection, webhook, limit)
                 query = insert(table).values(values).returning(table)
                 made = _webhook((await connection.execute(query)).mappings().one())
+                await keep_audit(connection, actor, "webhook.created", made.id, now)
                 await use_key(connection, once, made, self._database.passed())
         except Duplicate:
             existing = await self.get(webhook.organization_id, webhook.id)
@@ -185,6 +192,9 @@ class WebhookRepository:
         organization_id: str,
         webhook_id: str,
         changes: Callable[[WebhookRecord], Mapping[str, Any]],
+        *,
+        actor: Actor | None = None,
+        act: str = "webhook.updated",
     ) -> WebhookRecord | None:
         """Set the columns that `changes` names for the row as it is now; None: there is none. What
         `changes` raises leaves it as it is."""
@@ -194,15 +204,17 @@ class WebhookRepository:
             row = found.mappings().first()
             if row is None:
                 return None
-            values = {
-                **changes(_webhook(row)),
-                "updated_at": micros(self._clock()),
-                "revision": _revision(),
-            }
+            now, changed = micros(self._clock()), changes(_webhook(row))
+            values = {**changed, "updated_at": now, "revision": _revision()}
+            await keep_audit(
+                connection, actor, act, webhook_id, now, changes=sorted(_GIVEN & changed.keys())
+            )
             query = update(table).where(one).values(values).returning(table)
             return _webhook((await connection.execute(query)).mappings().one())
 
-    async def delete(self, organization_id: str, webhook_id: str) -> bool:
+    async def delete(
+        self, organization_id: str, webhook_id: str, actor: Actor | None = None
+    ) -> bool:
         """Whether there was such a webhook."""
         async with self._database.write() as connection:
             gone = await connection.execute(
@@ -213,6 +225,8 @@ class WebhookRepository:
             found = gone.first() is not None
             if found:
                 await connection.execute(_deliveries_of(webhook_id))
+                now = micros(self._clock())
+                await keep_audit(connection, actor, "webhook.deleted", webhook_id, now)
         return found
 
     # -- for the delivery ------------------------------------------------------------------

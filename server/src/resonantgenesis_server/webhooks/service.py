@@ -15,7 +15,7 @@ from ..model.errors import Conflict, InvalidRequest, NotFound
 from ..model.events import event_stream
 from ..model.ids import id_of, new_id
 from ..model.principal import Principal
-from ..records.base import ListPage, Once
+from ..records.base import Actor, ListPage, Once
 from ..records.webhooks import (
     DeliveryRecord,
     DeliveryRepository,
@@ -110,7 +110,11 @@ class WebhookService:
     # -- what there is ---------------------------------------------------------------------
 
     async def create(
-        self, principal: Principal, wanted: NewWebhook, once: Once[WebhookRecord] | None = None
+        self,
+        principal: Principal,
+        wanted: NewWebhook,
+        once: Once[WebhookRecord] | None = None,
+        actor: Actor | None = None,
     ) -> tuple[WebhookRecord, str]:
         """The webhook and its secret. It is sent what happens from now on."""
         self._check_url(wanted.url)
@@ -128,7 +132,7 @@ class WebhookService:
             enabled=wanted.enabled,
         )
         self._check_selection(webhook)
-        made = await self._webhooks.create(webhook, limit=self._limit, once=once)
+        made = await self._webhooks.create(webhook, limit=self._limit, once=once, actor=actor)
         self._dispatcher.changed()
         return made, secret
 
@@ -148,6 +152,7 @@ class WebhookService:
         changes: Mapping[str, Any],
         *,
         skip_missed: bool = False,
+        actor: Actor | None = None,
     ) -> WebhookRecord:
         """Change the named fields of NewWebhook. What could not be delivered is tried again at
         once; with `skip_missed` it is left out, with all that happened until now."""
@@ -174,10 +179,14 @@ class WebhookService:
             existing = await self.get(principal, webhook_id)
             filtered = {name: changes[name] for name in ("events", "filters") if name in changes}
             self._check_selection(replace(existing, **filtered))
-        return await self._changed(principal, webhook_id, change)
+        return await self._changed(principal, webhook_id, change, actor)
 
     async def rotate(
-        self, principal: Principal, webhook_id: str, given: str | None
+        self,
+        principal: Principal,
+        webhook_id: str,
+        given: str | None,
+        actor: Actor | None = None,
     ) -> tuple[WebhookRecord, str]:
         """The webhook with another secret, and that secret. For a day both sign."""
         shown = ""
@@ -187,10 +196,13 @@ class WebhookService:
             endpoint, shown = self._endpoints.rotate(existing.endpoint, given)
             return {"endpoint": endpoint}
 
-        return await self._changed(principal, webhook_id, change), shown
+        changed = await self._changed(principal, webhook_id, change, actor, "webhook.rotated")
+        return changed, shown
 
-    async def delete(self, principal: Principal, webhook_id: str) -> None:
-        if not await self._webhooks.delete(principal.organization_id, webhook_id):
+    async def delete(
+        self, principal: Principal, webhook_id: str, actor: Actor | None = None
+    ) -> None:
+        if not await self._webhooks.delete(principal.organization_id, webhook_id, actor):
             raise _none()
         self._dispatcher.changed()
 
@@ -310,8 +322,12 @@ class WebhookService:
         principal: Principal,
         webhook_id: str,
         change: Callable[[WebhookRecord], Mapping[str, Any]],
+        actor: Actor | None = None,
+        act: str = "webhook.updated",
     ) -> WebhookRecord:
-        changed = await self._webhooks.change(principal.organization_id, webhook_id, change)
+        changed = await self._webhooks.change(
+            principal.organization_id, webhook_id, change, actor=actor, act=act
+        )
         self._dispatcher.changed()
         return _found(changed)
 

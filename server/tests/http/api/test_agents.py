@@ -242,10 +242,12 @@ async def test_the_event_of_a_change_comes_before_its_answer(serve: Serve) -> No
 
     service = await serve(settle=settle)
     await make(service)
-    assert settled == [["agent.created"]]
+    of = "system.audit."  # each change is an act of administration as well
+    assert settled == [["agent.created", f"{of}agent.created"]]
     await service.client.patch("/v1/agents/writer", json={"name": "New"})
     await service.client.delete("/v1/agents/writer")
-    assert settled == [["agent.created"], ["agent.updated"], ["agent.deleted"]]
+    words = ("created", "updated", "deleted")
+    assert settled == [[f"agent.{word}", f"{of}agent.{word}"] for word in words]
     for method in ("PATCH", "DELETE"):
         await service.client.request(method, "/v1/agents/writer", json={})
     again = {"Idempotency-Key": "k"}
@@ -260,9 +262,11 @@ async def test_an_event_names_who_asked(service: Service) -> None:
         "/v1/agents", json=NEW, headers={**token, "X-Request-Id": "my-request-1"}
     )
     assert asked.headers["x-request-id"] == "my-request-1"
-    (row,) = await service.records.outbox.pending()
-    assert row.event.metadata == {
-        "organization_id": service.organization_id,
-        "key_id": service.key_id,
-        "request_id": "my-request-1",
-    }
+    rows = await service.records.outbox.pending()
+    assert [row.event.type for row in rows] == ["agent.created", "system.audit.agent.created"]
+    for row in rows:
+        assert row.event.metadata == {
+            "organization_id": service.organization_id,
+            "key_id": service.key_id,
+            "request_id": "my-request-1",
+        }

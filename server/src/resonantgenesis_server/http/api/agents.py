@@ -22,7 +22,8 @@ from ...model.errors import AgentNotFound, Forbidden, InvalidRequest
 from ...model.ids import is_agent_id, new_id
 from ...model.principal import Principal
 from ...records.agents import AgentDirectory
-from ...records.base import UNSET, Actor, AgentChanges, AgentRecord, ListPage
+from ...records.base import UNSET, AgentChanges, AgentRecord, ListPage
+from ..acting import actor_of
 from ..auth.authenticator import scoped
 from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
@@ -203,7 +204,7 @@ def agents_router(
         async def make(making: Making) -> BaseModel:
             made = await directory.create(
                 _record(principal, body, endpoint),
-                actor=_actor(request, principal),
+                actor=actor_of(request),
                 once=making.answering(bodies.body)
                 if secret is None
                 else making.showing_secret(lambda agent: agent.id),
@@ -243,7 +244,7 @@ def agents_router(
             await _check_outcome(validate_engine, existing, changes, body)
             changes, secret = _with_endpoint(endpoints, existing, changes, body)
         await check_tools(body.tools or ())
-        actor = _actor(request, principal)
+        actor = actor_of(request)
         changed = await directory.update(owner, agent_id, changes, actor=actor)
         await settle()
         return bodies.body(changed, secret)
@@ -257,9 +258,7 @@ def agents_router(
     async def delete(request: Request, agent_id: str, principal: Writer) -> None:
         """Delete an agent. Its sessions and their logs stay."""
         _check_visible(principal, agent_id)
-        await directory.delete(
-            principal.organization_id, agent_id, actor=_actor(request, principal)
-        )
+        await directory.delete(principal.organization_id, agent_id, actor=actor_of(request))
         await settle()
 
     return router
@@ -323,10 +322,6 @@ def _with_endpoint(
 
 def _no_secret() -> InvalidRequest:
     return InvalidRequest.field("secret", "is for agents of the engine 'http'")
-
-
-def _actor(request: Request, principal: Principal) -> Actor:
-    return Actor(principal.key_id, request.state.request_id, principal.subject)
 
 
 def _check_visible(principal: Principal, agent_id: str) -> None:

@@ -14,6 +14,7 @@ from ...model.principal import ORGANIZATION, Principal, Reached, ignore_limit
 from ...records.access import KeyRepository
 from ...records.base import KeyRecord
 from ...records.credentials import new_api_key
+from ..acting import Acting
 from ..auth.authenticator import CredentialAuthenticator, scoped
 from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
@@ -60,7 +61,9 @@ def keys_router(
         responses=documented_errors(409, body=True),
         operation_id="create_key",
     )
-    async def create(body: NewKey, principal: Writer, key: IdempotencyKey = None) -> Response:
+    async def create(
+        body: NewKey, principal: Writer, actor: Acting, key: IdempotencyKey = None
+    ) -> Response:
         """Create a key with scopes that the caller has. It ends no later than the caller's own
         credential."""
         _check_unbound(principal)
@@ -77,6 +80,7 @@ def keys_router(
                     scopes=scopes,
                     expires_at=_ends(principal, body.expires_in),
                     once=making.showing_secret(lambda made: made.id),
+                    actor=actor,
                 )
             return made_key(record, credential)
 
@@ -103,13 +107,13 @@ def keys_router(
         responses=documented_errors(404),
         operation_id="revoke_key",
     )
-    async def revoke(key_id: str, principal: Writer) -> None:
+    async def revoke(key_id: str, principal: Writer, actor: Acting) -> None:
         """Revoke a key and every token that it made. Their open streams end within 2 s."""
         _check_unbound(principal)
         if (await _own(keys, principal, key_id)).is_bootstrap and not principal.is_bootstrap:
             # Without the bootstrap key nobody could administer the server.
             raise Forbidden("only the bootstrap key can revoke the bootstrap key")
-        await keys.revoke(principal.organization_id, key_id)
+        await keys.revoke(principal.organization_id, key_id, actor)
         authenticator.forget()
 
     return router

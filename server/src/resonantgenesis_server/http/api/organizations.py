@@ -14,6 +14,7 @@ from ...model.principal import Principal
 from ...records.access import KeyRepository, OrganizationRepository
 from ...records.base import UNSET, Organization
 from ...records.credentials import new_api_key
+from ..acting import Acting
 from ..auth.authenticator import CredentialAuthenticator, administrator
 from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
@@ -78,7 +79,7 @@ def organizations_router(
         operation_id="create_organization",
     )
     async def create(
-        body: NewOrganization, admin: Administrator, key: IdempotencyKey = None
+        body: NewOrganization, admin: Administrator, actor: Acting, key: IdempotencyKey = None
     ) -> Response:
         """Create an organization and its first key, which is shown this once."""
 
@@ -90,6 +91,7 @@ def organizations_router(
                 hash=authenticator.hash(credential),
                 scopes=_ALL,
                 once=making.showing_secret(lambda made: made.id),
+                actor=actor,
             )
             shown = made_key(first, credential)
             return MadeOrganization(**_body(made).model_dump(), key=shown)
@@ -119,7 +121,7 @@ def organizations_router(
         operation_id="update_organization",
     )
     async def update(
-        organization_id: str, body: OrganizationPatch, admin: Administrator
+        organization_id: str, body: OrganizationPatch, admin: Administrator, actor: Acting
     ) -> OrganizationBody:
         """Rename, disable or enable an organization."""
         sent = body.model_fields_set
@@ -130,6 +132,7 @@ def organizations_router(
             organization_id,
             name=body.name if "name" in sent else UNSET,
             disabled=body.disabled if "disabled" in sent else UNSET,
+            actor=actor,
         )
         authenticator.forget()
         return _body(_found(changed))
@@ -142,7 +145,11 @@ def organizations_router(
         operation_id="create_organization_key",
     )
     async def create_key(
-        organization_id: str, body: NewKey, admin: Administrator, key: IdempotencyKey = None
+        organization_id: str,
+        body: NewKey,
+        admin: Administrator,
+        actor: Acting,
+        key: IdempotencyKey = None,
     ) -> Response:
         """Create a key in an organization whose keys are lost."""
         owner = await _known(organizations, organization_id)
@@ -156,6 +163,7 @@ def organizations_router(
                 scopes=frozenset(body.scopes),
                 expires_at=expiry(body.expires_in),
                 once=making.showing_secret(lambda made: made.id),
+                actor=actor,
             )
             return made_key(record, credential)
 

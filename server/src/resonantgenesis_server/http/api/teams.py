@@ -14,7 +14,8 @@ from ...model.errors import AgentNotFound, Forbidden, InvalidRequest, NotFound
 from ...model.ids import new_id
 from ...model.principal import Principal
 from ...records.agents import AgentDirectory
-from ...records.base import Actor, AgentChanges, AgentRecord, ListPage
+from ...records.base import AgentChanges, AgentRecord, ListPage
+from ..acting import actor_of
 from ..auth.authenticator import scoped
 from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
@@ -145,7 +146,7 @@ def teams_router(directory: AgentDirectory, once: IdempotentPosts, settle: Settl
         )
 
         async def make(making: Making) -> BaseModel:
-            actor = _actor(request, principal)
+            actor = actor_of(request)
             made = await directory.create(record, actor=actor, once=making.answering(_body))
             await settle()
             return _body(made)
@@ -186,9 +187,7 @@ def teams_router(directory: AgentDirectory, once: IdempotentPosts, settle: Settl
         if "defaults" in sent:
             fields["defaults"] = body.defaults.kept()
         changes = AgentChanges(**fields, team=team)
-        changed = await directory.update_team(
-            owner, team_id, changes, actor=_actor(request, principal)
-        )
+        changed = await directory.update_team(owner, team_id, changes, actor=actor_of(request))
         await settle()
         return _body(changed)
 
@@ -200,9 +199,7 @@ def teams_router(directory: AgentDirectory, once: IdempotentPosts, settle: Settl
     )
     async def delete(request: Request, team_id: str, principal: Writer) -> None:
         """Delete a team. Its members stay, and so do its sessions with their logs."""
-        await directory.delete_team(
-            principal.organization_id, team_id, actor=_actor(request, principal)
-        )
+        await directory.delete_team(principal.organization_id, team_id, actor=actor_of(request))
         await settle()
 
     return router
@@ -239,10 +236,6 @@ async def _only(directory: AgentDirectory, owner: str, team_id: str) -> ListPage
         return ListPage([await directory.team(owner, team_id)])
     except NotFound:
         return ListPage([])
-
-
-def _actor(request: Request, principal: Principal) -> Actor:
-    return Actor(principal.key_id, request.state.request_id, principal.subject)
 
 
 def _body(record: AgentRecord) -> TeamBody:

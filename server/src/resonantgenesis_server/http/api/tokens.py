@@ -7,14 +7,16 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field, StringConstraints
 
-from ...codec.times import rfc3339
+from ...codec.times import rfc3339, rfc3339_or_none
 from ...model.errors import Conflict, Forbidden
 from ...model.principal import Principal
+from ...records.audit import AuditLog
+from ..acting import Acting
 from ..auth.authenticator import (
     COOKIE,
     CredentialAuthenticator,
@@ -108,6 +110,7 @@ async def any_session(_principal: Principal, _session_id: str) -> None:
 def tokens_router(
     authenticator: CredentialAuthenticator,
     once: IdempotentPosts,
+    audit: AuditLog,
     check_session: CheckSession = any_session,
 ) -> APIRouter:
     router = api_router(tag="tokens")
@@ -120,7 +123,11 @@ def tokens_router(
         operation_id="create_token",
     )
     async def create(
-        request: Request, body: NewToken, principal: Writer, key: IdempotencyKey = None
+        request: Request,
+        body: NewToken,
+        principal: Writer,
+        actor: Acting,
+        key: IdempotencyKey = None,
     ) -> Response:
         """Create a token with at most the scopes and the lifetime of the caller's credential."""
         now = time.time()
@@ -131,6 +138,8 @@ def tokens_router(
         token = await authenticator.sign(granted, now=now)
 
         async def make(making: Making) -> BaseModel:
+            if not granted.is_bound:  # tokens of end users are no act of administration
+                await audit.keep(actor, "token.created", granted.key_id, **_told(granted))
             await making.remember()
             return _made(token, granted, now)
 
@@ -145,16 +154,16 @@ def tokens_router(
         responses=documented_errors(body=True),
         operation_id="create_sign_in_link",
     )
-    async def link(_body: NewLink, principal: Writer) -> MadeLink:
+    async def link(_body: NewLink, principal: Writer, actor: Acting) -> MadeLink:
         """Create a code that signs in once, within ten minutes, with all scopes of the caller's API
         key. It can do nothing else."""
         if principal.signed_by is not None:
             raise Forbidden("only an API key makes a link, and no token")
         now = time.time()
-        end = now + LINK_LIFE
-        end = _until(principal, end)
+        end = _until(principal, now + LINK_LIFE)
         # Without scopes it opens nothing but the sign-in.
         nothing = replace(principal, scopes=frozenset(), expires_at=end)
+        await audit.keep(actor, "link.created", principal.key_id, expires_at=rfc3339(end))
         code = await authenticator.sign(nothing, now=now)
         return MadeLink(code=code, path=f"/console/#sign-in={code}", expires_at=rfc3339(end))
 
@@ -165,11 +174,10 @@ def tokens_router(
         responses=documented_errors(409, body=True),
         operation_id="sign_in",
     )
-    async def sign_in(request: Request, body: SignIn, principal: Caller) -> Response:
+    async def sign_in(request: Request, body: SignIn, principal: Caller, actor: Acting) -> Response:
         """Exchange the code of a link, which is the credential here, for a token."""
         if principal.scopes or principal.signed_by is None:
             raise Forbidden("this takes the code of a link, which POST /v1/tokens/links makes")
-        code = bearer(request.headers["authorization"].encode("latin-1"))
         now = time.time()
         owner = await authenticator.owner(principal)
         signed_in = replace(owner, renewable_until=_until(owner, now + SIGN_IN_LIFE))
@@ -177,12 +185,12 @@ def tokens_router(
         token = await authenticator.sign(granted, now=now)
 
         async def make(making: Making) -> BaseModel:
+            await audit.keep(actor, "token.created", granted.key_id, **_told(granted))
             await making.remember()
             return _made(token, granted, now)
 
         # The code used up: one use, on all nodes, as of any Idempotency-Key.
-        # Without its signature, which can be written in several ways.
-        key = hashlib.sha256(code.rpartition(".")[0].encode()).hexdigest()
+        key = _digest(bearer(request.headers["authorization"].encode("latin-1")))
         try:
             return await once.run(principal, PATH + "/sign-in", key, NewLink(), make)
         except Conflict:
@@ -208,14 +216,28 @@ def tokens_router(
         responses=documented_errors(409, body=True),
         operation_id="rotate_token_signing_key",
     )
-    async def rotate(body: Rotation, _administrator: Administrator) -> SigningKeyBody:
+    async def rotate(body: Rotation, administrator: Administrator, actor: Acting) -> SigningKeyBody:
         """Sign tokens with a new key from now on; for the server's bootstrap key alone. Existing
         tokens stay valid until they expire. With `end_tokens` they and their open streams end
         within 2 s."""
+        await audit.keep(
+            actor, "signing_key.rotated", administrator.key_id, end_tokens=body.end_tokens
+        )
         made = await authenticator.rotate(end_tokens=body.end_tokens)
         return SigningKeyBody(id=made.id, created_at=rfc3339(made.created_at), former=made.former)
 
     return router
+
+
+def _digest(code: str) -> str:
+    """That of a code without its signature, which can be written in several ways."""
+    return hashlib.sha256(code.rpartition(".")[0].encode()).hexdigest()
+
+
+def _told(granted: Principal) -> dict[str, Any]:
+    """What the audit log has of a token; its target is the key that it ends with."""
+    ends = rfc3339_or_none(granted.expires_at)
+    return {"scopes": sorted(granted.scopes), "expires_at": ends}
 
 
 def _made(token: str, granted: Principal, now: float) -> MadeToken:

@@ -16,6 +16,7 @@ from ...model.principal import Principal
 from ...records.webhooks import DeliveryRecord, WebhookRecord
 from ...webhooks.message import Format
 from ...webhooks.service import MAX_HEADER, MAX_HEADERS, NewWebhook, WebhookService
+from ..acting import Acting
 from ..auth.authenticator import scoped
 from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
@@ -185,13 +186,13 @@ def webhooks_router(service: WebhookService, once: IdempotentPosts) -> APIRouter
         operation_id="create_webhook",
     )
     async def create(
-        body: NewWebhookBody, principal: UnboundWriter, key: IdempotencyKey = None
+        body: NewWebhookBody, principal: UnboundWriter, actor: Acting, key: IdempotencyKey = None
     ) -> Response:
         """Make a webhook. It is sent what happens from now on; its secret is shown once."""
 
         async def make(making: Making) -> BaseModel:
             made, secret = await service.create(
-                principal, body.wanted(), making.showing_secret(lambda webhook: webhook.id)
+                principal, body.wanted(), making.showing_secret(lambda webhook: webhook.id), actor
             )
             return _with_secret(made, secret)
 
@@ -217,11 +218,11 @@ def webhooks_router(service: WebhookService, once: IdempotentPosts) -> APIRouter
         operation_id="update_webhook",
     )
     async def update(
-        webhook_id: WebhookId, body: WebhookPatch, principal: UnboundWriter
+        webhook_id: WebhookId, body: WebhookPatch, principal: UnboundWriter, actor: Acting
     ) -> WebhookBody:
         """Change the fields that are sent. An enabled webhook goes on where it was."""
         changed = await service.update(
-            principal, webhook_id, body.changes(), skip_missed=body.skip_missed
+            principal, webhook_id, body.changes(), skip_missed=body.skip_missed, actor=actor
         )
         return _body(changed)
 
@@ -231,9 +232,9 @@ def webhooks_router(service: WebhookService, once: IdempotentPosts) -> APIRouter
         responses=documented_errors(404),
         operation_id="delete_webhook",
     )
-    async def delete(webhook_id: WebhookId, principal: UnboundWriter) -> None:
+    async def delete(webhook_id: WebhookId, principal: UnboundWriter, actor: Acting) -> None:
         """Delete a webhook. A delivery that is under way ends."""
-        await service.delete(principal, webhook_id)
+        await service.delete(principal, webhook_id, actor)
 
     @router.post(
         PATH + "/{webhook_id}/rotate",
@@ -241,11 +242,14 @@ def webhooks_router(service: WebhookService, once: IdempotentPosts) -> APIRouter
         operation_id="rotate_webhook_secret",
     )
     async def rotate(
-        webhook_id: WebhookId, principal: UnboundWriter, body: RotateBody | None = None
+        webhook_id: WebhookId,
+        principal: UnboundWriter,
+        actor: Acting,
+        body: RotateBody | None = None,
     ) -> WebhookSecretBody:
         """Give it another secret. For a day deliveries are signed with both."""
         given = None if body is None else body.secret
-        return _with_secret(*await service.rotate(principal, webhook_id, given))
+        return _with_secret(*await service.rotate(principal, webhook_id, given, actor))
 
     @router.post(
         PATH + "/{webhook_id}/test", responses=documented_errors(404), operation_id="test_webhook"

@@ -1,0 +1,121 @@
+"""The audit log: each administrative act, by whom and from where, for nobody without its scope."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import httpx
+import pytest
+from support.credentials import Tenant, make_key, make_tenant, make_token, post, sync_client
+from support.server import PATIENCE, ServerProcess, bearer
+
+AUDIT = "system.audit.*"
+
+
+@pytest.fixture
+def admin(server: ServerProcess) -> httpx.Client:
+    return sync_client(server, headers=bearer())
+
+
+@pytest.fixture
+def tenant(admin: httpx.Client) -> Tenant:
+    return make_tenant(admin, "audited")
+
+
+def acts(client: httpx.Client, count: int, credential: str | None = None) -> list[dict[str, Any]]:
+    """The audit events, once there are so many; they come to the log behind the answers."""
+    headers = {} if credential is None else bearer(credential)
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        answer = client.get(f"/v1/events?events={AUDIT}&limit=500", headers=headers)
+        assert answer.status_code == 200, answer.text
+        found: list[dict[str, Any]] = answer.json()["events"]
+        if len(found) >= count:
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.02)
+
+
+def test_every_act_is_there_with_its_actor_and_no_secret(
+    admin: httpx.Client, tenant: Tenant, server: ServerProcess
+) -> None:
+    own = tenant.key.key
+    key = make_key(admin, "sessions:read", credential=own)
+    admin.delete(f"/v1/keys/{key.id}", headers=bearer(own))
+    admin.delete(f"/v1/keys/{key.id}", headers=bearer(own))  # nothing changes any more
+    make_token(admin, "*", credential=own)
+    make_token(admin, "*", credential=own, subject="user-1")  # an end user's
+    link = post(admin, "/v1/tokens/links", {}, own)
+    signed_in = post(admin, "/v1/tokens/sign-in", {}, link["code"])
+    agent = {"id": "spy", "name": "Spy", "engine": "guide"}
+    post(admin, "/v1/agents", agent, own)
+    admin.patch("/v1/agents/spy", json={"name": "Mole"}, headers=bearer(own))
+    post(
+        admin,
+        "/v1/teams",
+        {"id": "both", "name": "B", "members": [{"agent_id": "spy"}], "strategy": "parallel"},
+        own,
+    )
+    admin.delete("/v1/agents/spy", headers=bearer(own))
+    hook = post(admin, "/v1/webhooks", {"url": "https://hooks.example/"}, own)
+    path = f"/v1/webhooks/{hook['id']}"
+    admin.patch(path, json={"description": "d"}, headers=bearer(own))
+    rotated = post(admin, f"{path}/rotate", {}, own)
+    admin.delete(path, headers=bearer(own))
+    found = acts(admin, 13, own)
+    assert [each["type"].removeprefix("system.audit.") for each in found] == [
+        "key.created", "key.revoked", "token.created", "link.created", "token.created",
+        "agent.created", "agent.updated", "team.created", "agent.deleted",
+        "webhook.created", "webhook.updated", "webhook.rotated", "webhook.deleted",
+    ]  # fmt: skip
+    for each in found:
+        assert each["metadata"]["key_id"] == each["data"]["key_id"] == tenant.key.id
+        assert each["data"]["address"] == "127.0.0.1"
+        assert each["metadata"]["request_id"].startswith("req_")
+    assert found[0]["data"]["target"] == found[1]["data"]["target"] == key.id
+    assert found[0]["data"]["scopes"] == ["sessions:read"]
+    assert found[10]["data"]["changes"] == ["description"]
+    said = json.dumps(found)
+    secrets = own, key.key, link["code"], signed_in["token"], hook["secret"], rotated["secret"]
+    assert not any(secret in said for secret in secrets)
+    # The acts of the server's administrator are in the administrator's own log.
+    mine = [each for each in acts(admin, 1) if each["data"]["target"] == tenant.id]
+    assert [each["type"] for each in mine] == ["system.audit.organization.created"]
+
+
+def test_only_its_scope_opens_it(admin: httpx.Client, tenant: Tenant) -> None:
+    own = tenant.key.key
+    make_key(admin, "sessions:read", credential=own)
+    (event,) = acts(admin, 1, own)
+    reader = make_key(admin, "events:read", "audit:read", credential=own)
+    assert event in acts(admin, 1, reader.key)
+    plain = make_key(admin, "events:read", credential=own)
+    bound = make_token(admin, "events:read", "audit:read", credential=own, subject="u")
+    for credential in (plain.key, bound):
+        for path in (f"/v1/events?events={AUDIT}", f"/v1/events/{event['id']}"):
+            refused = admin.get(path, headers=bearer(credential))
+            assert refused.status_code in {403, 404}, refused.text
+            if refused.status_code == 403:
+                assert refused.json()["error"]["details"] == {"scope": "audit:read"}
+    # Who follows everything, or system.*, has the same events as before.
+    for path in ("/v1/events", "/v1/events?events=system.*", "/v1/events?events=*.audit.*"):
+        seen = admin.get(path, headers=bearer(own)).json()["events"]
+        assert not any(each["type"].startswith("system.audit.") for each in seen)
+    webhook = {"url": "https://hooks.example/", "events": [AUDIT]}
+    assert admin.post("/v1/webhooks", json=webhook, headers=bearer(own)).status_code == 403
+    forged = {"type": "system.audit.key.forged", "data": {}}
+    assert admin.post("/v1/events", json=forged, headers=bearer(own)).status_code == 403
+
+
+def test_a_kill_behind_the_answer_loses_no_act(tmp_path_factory: pytest.TempPathFactory) -> None:
+    server = ServerProcess(tmp_path_factory.mktemp("killed") / "data").start()
+    try:
+        with sync_client(server, headers=bearer()) as client:
+            made = post(client, "/v1/keys", {"name": "last", "scopes": ["*"]})
+            server.kill()
+            server.start()
+            assert [each["data"]["target"] for each in acts(client, 1)] == [made["id"]]
+    finally:
+        server.stop()
