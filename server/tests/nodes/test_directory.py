@@ -10,6 +10,13 @@ import pytest
 from resonantgenesis_server import calls as calls_module
 from resonantgenesis_server.calls import Calls
 from resonantgenesis_server.files.disk import place_of
+from resonantgenesis_server.http.api.live_metrics import (
+    HistogramBody,
+    LiveMetrics,
+    NodeMetrics,
+    OpenTurnsBody,
+    ViewersBody,
+)
 from resonantgenesis_server.metrics import METERS
 from resonantgenesis_server.nodes import Load, NodeDirectory, NodeStatus, node_id
 
@@ -53,6 +60,42 @@ async def test_every_node_tells_of_all_and_a_silent_one_is_there_without_its_loa
     assert own.load == Load(1, 0, 4)
     assert (other.id, other.load, other.started_at) == (node_id(two.log.node), None, None)
     assert METERS.node_calls.counts["failed"] - failed == 1
+
+
+async def test_every_node_tells_what_it_does_for_an_organization(feed_node: Open) -> None:
+    async def waiting(_organization_id: str | None) -> int:
+        return 0
+
+    def live_metrics(node: FeedNode) -> LiveMetrics:
+        def here(organization_id: str | None) -> NodeMetrics:
+            nothing = HistogramBody(bounds=[], counts=[])
+            return NodeMetrics(
+                node=node_id(node.log.node),
+                uptime_seconds=1,
+                open_streams=0,
+                viewers=ViewersBody(live=0, behind=0),
+                open_turns=OpenTurnsBody(running=0, queued=0),
+                ended_turns={organization_id or "all": node.log.node},
+                chunks=0,
+                first_chunk=nothing,
+                append_to_socket=nothing,
+                limits_hit={},
+            )
+
+        return LiveMetrics(here, waiting, Calls(node.log.nodes))
+
+    one, two = await feed_node(), await feed_node()
+    first, second = live_metrics(one), live_metrics(two)
+    async with asyncio.timeout(20):
+        while len(one.log.nodes.others) + len(two.log.nodes.others) < 2:
+            await asyncio.sleep(0.01)
+    for metrics in (first, second):
+        for organization_id, word in (("org_1", "org_1"), (None, "all")):
+            found = await metrics.of(organization_id)
+            assert [node.ended_turns for node in found] == [
+                {word: one.log.node},
+                {word: two.log.node},
+            ]
 
 
 async def test_nodes_whose_files_are_elsewhere_are_named_once(
