@@ -60,7 +60,7 @@ async def signed_in(watched: Watched, server: ServerProcess) -> Page:
     page = await watched.page()
     await page.goto(await link_of(server))
     await page.get_by_role("heading", name="Overview").wait_for()
-    await page.get_by_role("link", name="Playground").click()
+    await page.goto(f"{server.url}/console/play")
     await page.get_by_label("Your question").wait_for()
     return page
 

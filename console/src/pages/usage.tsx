@@ -32,12 +32,12 @@ interface Usage {
 
 /** Seconds. */
 const DAY = 86_400;
-const GROUPS = ['agent', 'day', 'key'] as const;
+const GROUPS = { agent: 'Agent', day: 'Day', key: 'Key' } as const;
 const TOKENS = [{ name: 'tokens', colour: 'accent' }] as const;
 
 /** What turns have used in the last 30 days, and what is left of the month's budget. */
 export function UsagePage() {
-  const [group, setGroup] = useState<(typeof GROUPS)[number]>('agent');
+  const [group, setGroup] = useState<keyof typeof GROUPS>('agent');
   const days = useQuery({
     queryKey: ['usage', 'days'],
     queryFn: () => call<Usage>('GET', '/v1/usage?group_by=day&limit=100'),
@@ -72,8 +72,10 @@ export function UsagePage() {
           value={group}
           onChange={(event) => setGroup(event.target.value as typeof group)}
         >
-          {GROUPS.map((one) => (
-            <option key={one}>{one}</option>
+          {Object.entries(GROUPS).map(([one, name]) => (
+            <option key={one} value={one}>
+              {name}
+            </option>
           ))}
         </select>
       </label>
@@ -83,7 +85,7 @@ export function UsagePage() {
         idOf={nameOf}
         empty={<Empty title="Nothing was used yet">Ask an agent in the playground.</Empty>}
         columns={[
-          { name: group, className: 'mono', cell: nameOf },
+          { name: GROUPS[group], className: 'mono', cell: nameOf },
           { name: 'Turns', cell: (row) => number.format(row.turns) },
           { name: 'Tokens in', cell: (row) => number.format(row.input_tokens) },
           { name: 'Tokens out', cell: (row) => number.format(row.output_tokens) },

@@ -124,7 +124,7 @@ function optionsOf(
         stroke: colour(one.colour),
         width: 1.5,
         ...(series.length === 1 && { fill: `${colour(one.colour)}2a` }),
-        ...(bars && { paths: bars, fill: `${colour(one.colour)}66` }),
+        ...(bars && { paths: bars, width: 0, fill: `${colour(one.colour)}99` }),
       })),
     ],
   };

@@ -36,7 +36,7 @@ async def test_a_page_says_that_it_is_offline_and_comes_back_by_itself(
 
 async def test_a_token_is_renewed_before_it_ends_and_its_key_ends_it(server: ServerProcess) -> None:
     async def shorten(route: Route) -> None:
-        await route.continue_(post_data=json.dumps({"ttl_seconds": 6}))
+        await route.continue_(post_data=json.dumps({"ttl_seconds": 16}))
 
     async with (
         browser_of(server) as watched,
