@@ -124,7 +124,7 @@ $(CONSOLE): node_modules/.done $(shell find console sdk/typescript/src -type f -
 	@npm run --silent --workspace @resonantgenesis/console build
 	@touch $@
 
-$(SITE): .venv/.dev node_modules/.done mkdocs.yml scripts/site.py $(wildcard site/* docs/*) PROTOCOL.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md
+$(SITE): .venv/.dev node_modules/.done mkdocs.yml scripts/site.py scripts/sockets.py $(wildcard site/* docs/* server/src/resonantgenesis_server/http/websocket/*.py) PROTOCOL.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md
 	@$(BIN)/python scripts/site.py
 	@touch $@
 

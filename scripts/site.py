@@ -3,8 +3,9 @@
     .venv/bin/python scripts/site.py
 
 The pages are docs/*.md and the documents of the repository's root; the navigation is that of
-docs/README.md. Beside them: the API reference (Swagger UI, from node_modules), `llms.txt`, and the
-content security policy that fits the pages. A link that leads nowhere fails the build.
+docs/README.md. Beside them: the references of the API (Swagger UI, from node_modules) and of the
+sockets, `llms.txt`, and the content security policy that fits the pages. A link that leads nowhere
+fails the build.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import sockets
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
@@ -53,6 +55,8 @@ def main() -> None:
             sections = text[text.index("\n## ") :]
             text = (ASSETS / "home.md").read_text(encoding="utf-8") + sections
         (PAGES / name).write_text(text, encoding="utf-8")
+    protocol = (ROOT / "PROTOCOL.md").read_text(encoding="utf-8")
+    (PAGES / "sockets.md").write_text(sockets.page(protocol), encoding="utf-8")
     for picture in [*(ROOT / "docs").glob("*.svg"), *(ROOT / "docs").glob("*.png")]:
         shutil.copy(picture, PAGES)
     shutil.copytree(ASSETS, PAGES / "assets", ignore=shutil.ignore_patterns("api.*", "home.md"))
@@ -123,6 +127,7 @@ def _reference() -> dict[str, list[dict[str, str]]]:
     return {
         "Reference": [
             {"HTTP API": "api/index.html"},
+            {"Socket API": "sockets.md"},
             {"Wire protocol": "protocol.md"},
             {"Architecture": "architecture.md"},
             {"Contributing": "contributing.md"},
@@ -153,6 +158,7 @@ def _llms(description: str) -> str:
             lines.append("")
     lines.append("## Reference\n")
     lines.append("- [Wire protocol](docs/protocol.md): the contract between server and clients")
+    lines.append("- [Socket API](docs/sockets.md): every message of the sockets, with its fields")
     lines.append("- [OpenAPI](openapi.json), [AsyncAPI](asyncapi.json)")
     return "\n".join(lines) + "\n"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 from support.browser import chromium
@@ -54,6 +55,16 @@ async def test_what_is_not_there_is_said_in_our_shape(server: ServerProcess) -> 
         assert index.headers["content-type"].startswith("text/markdown")
         page = await client.get(f"/{index.text.split('](')[1].partition(')')[0]}")
         assert page.text.startswith("# ")
+
+
+async def test_the_sockets_have_a_page_with_every_message(server: ServerProcess) -> None:
+    async with server.client() as client:
+        page = (await client.get("/docs/sockets.html")).text
+        described = (await client.get("/asyncapi.json")).json()["components"]["messages"]
+        for message in described.values():
+            assert re.search(rf"<h4[^>]*>{message['name']}<", page), message["name"]
+        assert "callback_url" in page and "your_key" in page  # a field, and an example
+        assert "docs/sockets.md" in (await client.get("/llms.txt")).text
 
 
 async def test_the_pages_let_only_their_own_scripts_run(server: ServerProcess) -> None:
