@@ -187,10 +187,11 @@ class RunFrames(TurnFrames):
         if self._failure is not None:
             yield {"type": "RUN_ERROR", **self._failure}
             return
-        if chunk["status"] != "cancelled":
-            yield from self._finish({"type": "success"})
-        else:
-            yield from self._finish(None if self._is_copilotkit else {"type": "cancelled"})
+        is_cancelled = chunk["status"] == "cancelled"
+        if is_cancelled and self._is_copilotkit:
+            yield {"type": "RUN_ERROR", "message": "the run was cancelled", "code": "CANCELLED"}
+            return
+        yield from self._finish({"type": "cancelled" if is_cancelled else "success"})
 
     def _wait(self, _chunk: Chunk) -> Iterator[Json]:
         asks, self._asks = self._asks, []
@@ -201,14 +202,13 @@ class RunFrames(TurnFrames):
         yield from self._finish(outcome)
         self._started = False
 
-    def _finish(self, outcome: Json | None) -> Iterator[Json]:
+    def _finish(self, outcome: Json) -> Iterator[Json]:
         yield from self._close()
         for name in reversed(self._steps):
             yield {"type": "STEP_FINISHED", "stepName": name}
         self._steps = []
         place = {"threadId": self.thread_id, "runId": self._run_id}
-        said = {} if outcome is None else {"outcome": outcome}
-        yield {"type": "RUN_FINISHED", **place, **said}
+        yield {"type": "RUN_FINISHED", **place, "outcome": outcome}
 
 
 _NAMES = {"message": "message", "responseSchema": "schema", "expiresAt": "expires_at"}
