@@ -100,6 +100,10 @@ async function run({ client, threadId, thread }, content, more = {}) {
     if (method === 'lifecycle') seen.push(params.data.event);
     if (params.data.event === 'content-block-delta' && seen.length === 1) {
       seen.push('text');
+      await page.thread.input.inject({
+        namespace: [],
+        message: { role: 'user', content: 'hurry' },
+      });
       await page.client.runs.cancel(page.threadId, runId);
     }
   }

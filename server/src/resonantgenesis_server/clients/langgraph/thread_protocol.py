@@ -137,8 +137,8 @@ class ThreadProtocol:
         body = validated(RunStartParams, params, lenient=True)
         body.check()
         before = await self._runs.find(scope["state"]["principal"], thread_id)
-        _, ref = await self._runs.start(scope, thread_id, body, None)
         told = 0 if before is None else before.state.told
+        _, ref = await self._runs.start(scope, thread_id, body, None)
         return {"run_id": threads.run_id(ref.session_id, ref.turn)}, told
 
     async def _respond(self, scope: Scope, params: Json) -> tuple[Json, int]:
@@ -147,8 +147,9 @@ class ThreadProtocol:
         unknown = resume.keys() - {ask["call_id"] for ask in asks}
         if unknown or not resume:
             raise Conflict("the thread has no such open interrupt")
+        told = thread.state.told
         await self._runs.answer(scope, ref, answers_of(resume, asks))
-        return {}, thread.state.told
+        return {}, told
 
     async def _inject(self, scope: Scope, params: Json) -> tuple[Json, int]:
         """Say something to the run that is under way."""
