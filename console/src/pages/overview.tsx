@@ -207,7 +207,7 @@ function Nodes(props: { now: Sample; before: Sample | undefined }) {
     <Table label="Nodes">
       <thead>
         <tr>
-          {['Node', 'Runs since', 'Chunks a second', 'Streams', 'Turns', 'Behind'].map((name) => (
+          {['Node', 'Runs for', 'Chunks a second', 'Streams', 'Turns', 'Behind'].map((name) => (
             <th key={name}>{name}</th>
           ))}
         </tr>
@@ -218,7 +218,7 @@ function Nodes(props: { now: Sample; before: Sample | undefined }) {
             <td className="mono" data-label="Node">
               {node.node}
             </td>
-            <td className="muted" data-label="Runs since">
+            <td className="muted" data-label="Runs for">
               {uptime(node.uptime_seconds)}
             </td>
             <td data-label="Chunks a second">{count(rateOf(node, props.before))}</td>
