@@ -25,8 +25,14 @@ const NOUNS = [
   'usage',
   'keys',
   'tokens',
+  'subjects',
 ];
-const SCOPES = [...NOUNS.flatMap((noun) => [`${noun}:read`, `${noun}:write`]), 'agents:serve'];
+const SCOPES = [
+  ...NOUNS.flatMap((noun) => [`${noun}:read`, `${noun}:write`]),
+  'agents:serve',
+  'metrics:read',
+  'audit:read',
+];
 /** Seconds that a key lives, in words. */
 const LIVES = {
   '': 'never',
