@@ -15,7 +15,6 @@ from importlib.metadata import version
 from typing import Any, Protocol
 
 import structlog
-from fastapi import APIRouter
 
 from . import metrics
 from .agents.base import Agent
@@ -32,8 +31,6 @@ from .agents.workers.directory import WorkerDirectory
 from .agents.workers.nodes import WorkerNodes
 from .agents.workers.pool import WorkerPool
 from .calls import Calls
-from .clients.mounts import ClientParts, client_routes
-from .clients.streams import ClientStreams
 from .config.settings import Settings
 from .datadir.clock import keeping_clock
 from .erasure import Erasure
@@ -43,31 +40,17 @@ from .events.system_events import LimitEvents, NodeEvents
 from .feed.hub import Hub
 from .feed.remote import remote_streams
 from .files.service import QUOTA, FileService
+from .gateway import Routes, open_gateway
 from .gauges import live_metrics_here, metrics_of
-from .http.api.conversations import conversations_router
-from .http.api.erasure import erasure_router
-from .http.api.events import PublishRoute, events_router
-from .http.api.executes import ExecuteRoutes
-from .http.api.exports import ExportRoutes
-from .http.api.files import FileRoutes, files_router
-from .http.api.live_metrics import LiveMetrics, live_metrics_router
-from .http.api.nodes import nodes_router
-from .http.api.sessions import sessions_router
-from .http.api.tools import tools_router
-from .http.api.usage import usage_router
-from .http.api.webhooks import webhooks_router
-from .http.app import AppDeps, create_app
-from .http.auth.authenticator import CredentialAuthenticator, open_authenticator
+from .http.api.live_metrics import LiveMetrics
+from .http.auth.authenticator import open_authenticator
 from .http.idempotency import IdempotentPosts
 from .http.key_limits import KeyLimits
-from .http.limits import RequestLimit
 from .http.middleware import Gateway
 from .http.serving.worker_place import WorkerPlace
-from .http.sse.routes import EventStreamRoutes, StreamRoutes
 from .http.watchdog import StreamWatchdog
-from .http.websocket.asyncapi import asyncapi_router
 from .http.websocket.routes import SocketRoutes
-from .http.workers.routes import WorkerRoutes, workers_router
+from .http.workers.routes import WorkerRoutes
 from .log.base import Entry, OnCommit
 from .log.sqlite.log import SqliteLog
 from .logging.setup import say
@@ -76,10 +59,9 @@ from .maintenance import Housekeeper, Retention, RetentionJob, old_events, old_r
 from .metrics import LoopLag
 from .model.clock import Clock
 from .model.limits import Limits
-from .model.principal import Reached
 from .nodes import Load, NodeDirectory, NodeStatus, node_id
 from .records.agents import AgentDirectory
-from .records.base import AgentRecord, StoreError
+from .records.base import AgentRecord
 from .records.bootstrap import bootstrap
 from .records.credentials import CredentialHasher
 from .records.store import Records
@@ -119,52 +101,6 @@ _DELIVERIES_KEPT = 7 * 86_400.0
 #: Seconds after which the bytes of an organization's files are counted anew, where other nodes may
 #: have taken some.
 _RECOUNT = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Routes:
-    """The parts that routes need."""
-
-    sessions: SessionService
-    events: EventService
-    usage: UsageService
-    limits: Limits
-    watch: StreamWatchdog
-    requests: RequestLimit
-    sockets: SocketRoutes
-    files: FileService
-    once: IdempotentPosts
-    tools: Toolbox
-    nodes: NodeDirectory
-    workers: WorkerRoutes
-    worker_directory: WorkerDirectory
-    webhooks: WebhookService
-    metrics: APIRouter
-    live_metrics: LiveMetrics
-    now: Callable[[], float]
-    reached: Reached
-    erasure: Erasure
-
-    def streams(self) -> list[APIRouter]:
-        """The routers of routes that are answered before the framework."""
-        streams = StreamRoutes(self.sessions, self.limits, self.watch)
-        return [
-            ExecuteRoutes(
-                self.sessions, streams, self.limits, self.watch, self.requests, self.webhooks
-            ).router(),
-            streams.router(),
-            EventStreamRoutes(self.events, self.limits, self.watch).router(),
-            PublishRoute(self.events, self.limits, self.watch).router(),
-            ExportRoutes(self.sessions, self.events, self.limits, self.watch).router(),
-        ]
-
-    def clients(self, agents: AgentDirectory, settings: Settings) -> ClientParts:
-        """What the protocols of other people's clients are made of."""
-        streams = ClientStreams(self.sessions, self.limits, self.watch, self.requests)
-        return ClientParts(streams, agents, settings.cors_origins, settings.public_url)
-
-    def files_router(self) -> APIRouter:
-        return files_router(self.files, FileRoutes(self.files, self.limits, self.watch, self.once))
 
 
 @dataclass(slots=True)
@@ -346,13 +282,9 @@ async def open_parts(
         def served() -> set[str] | None:
             return None if ownership.is_alone else watch.organizations | supervisor.organizations
 
-        app = _app(settings, limits, records, log, authenticator, directory, routes, relay, engines)
+        app = open_gateway(settings, records, log, authenticator, directory, routes, relay, engines)
         node_events = NodeEvents(
-            log,
-            records.organizations,
-            node_id=own.id,
-            version=own.version,
-            served=served,
+            log, records.organizations, node_id=own.id, version=own.version, served=served
         )
         # Files after the sessions: the files of a removed session have no owner any more.
         housekeeper = Housekeeper(
@@ -595,64 +527,6 @@ def _jobs(
         old_records("usage", records.usage, limits.usage_retention, clock),
         old_records("deliveries", records.deliveries, _DELIVERIES_KEPT, clock),
     ]
-
-
-def _app(
-    settings: Settings,
-    limits: Limits,
-    records: Records,
-    log: AnyLog,
-    authenticator: CredentialAuthenticator,
-    directory: AgentDirectory,
-    routes: Routes,
-    relay: OutboxRelay,
-    engines: Engines,
-) -> Gateway:
-    async def ready() -> str | None:
-        try:
-            await records.ping()
-        except StoreError as error:
-            return str(error)
-        return log.problem
-
-    fast, routers = client_routes(settings.clients, routes.clients(directory, settings))
-    return create_app(
-        AppDeps(
-            records=records,
-            authenticator=authenticator,
-            directory=directory,
-            validate_engine=engines.check,
-            endpoints=engines.endpoints,
-            check_tools=routes.tools.check,
-            check_session=routes.sessions.check,
-            settle=relay.settle,
-            limits=limits,
-            requests=routes.requests,
-            reached=routes.reached,
-            watch=routes.watch,
-            cors_origins=settings.cors_origins,
-            fast=[*routes.sockets.routes(), *routes.workers.routes(), *fast],
-            routers=[
-                *routes.streams(),
-                *routers,
-                sessions_router(routes.sessions, limits, routes.once, routes.webhooks),
-                conversations_router(routes.sessions, limits, routes.once),
-                routes.files_router(),
-                events_router(routes.events, limits),
-                usage_router(routes.usage, routes.now),
-                tools_router(routes.tools),
-                nodes_router(routes.nodes),
-                workers_router(routes.worker_directory),
-                webhooks_router(routes.webhooks, routes.once),
-                erasure_router(routes.erasure, authenticator.forget),
-                asyncapi_router(),
-                routes.metrics,
-                live_metrics_router(routes.live_metrics),
-            ],
-            ready=ready,
-            durability=lambda: log.durability,
-        )
-    )
 
 
 async def _bootstrap(settings: Settings, records: Records, hasher: CredentialHasher) -> None:
