@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from resonantgenesis_server.clients.langgraph.messages import human_message
 from resonantgenesis_server.clients.langgraph.thread_events import (
-    EventFilter,
     ThreadEncoder,
+    ThreadFilter,
     position_of,
     seq_of,
 )
@@ -27,14 +27,14 @@ CHANNELS = (
     "values", "updates", "messages", "tools", "lifecycle", "input", "checkpoints", "custom",
 )  # fmt: skip
 SOME = st.sets(st.sampled_from(CHANNELS)).map(frozenset)
-ALL = EventFilter(frozenset(CHANNELS))
+ALL = ThreadFilter(frozenset(CHANNELS))
 
 
 async def _goals(first: int) -> Mapping[int, Any]:
     return {turn: human_message(f"m{turn}", "goal") for turn in range(first, 10)}
 
 
-def encoder(shown: EventFilter = ALL) -> ThreadEncoder:
+def encoder(shown: ThreadFilter = ALL) -> ThreadEncoder:
     return ThreadEncoder(Thread("t", "sess_1", SessionState()), 1, (), shown, _goals)
 
 
@@ -83,7 +83,7 @@ def test_the_events_of_a_thread_are_one_sequence(
     assert before + read(left, thread[split:]) == whole
     # On some channels, and behind an event.
     since = data.draw(st.sampled_from([-1, *seqs]))
-    some = read(encoder(EventFilter(channels, since=since)), thread)
+    some = read(encoder(ThreadFilter(channels, since=since)), thread)
     shown = {name.split(".")[0] for name in channels}
     assert some == [
         frame
@@ -134,7 +134,7 @@ def test_a_turn_that_waited_is_a_further_run() -> None:
         [*turn, chunk("message", content="a"), chunk("done", turn=1, status="success")]
     )
     found = [
-        event_of(frame) for frame in read(encoder(EventFilter(frozenset({"lifecycle"}))), thread)
+        event_of(frame) for frame in read(encoder(ThreadFilter(frozenset({"lifecycle"}))), thread)
     ]
     runs = [event["event_id"].split(":")[1] for event in found]
     assert [event["params"]["data"]["event"] for event in found] == [
@@ -144,11 +144,13 @@ def test_a_turn_that_waited_is_a_further_run() -> None:
 
 
 def test_namespaces_and_depth() -> None:
-    shown = EventFilter(frozenset({"messages", "custom:a"}), (("tools",),), 0)
+    shown = ThreadFilter(frozenset({"messages", "custom:a"}), (("tools",),), 0)
     assert shown.shows("messages", ("tools:c",)) and not shown.shows("messages", ())
     assert not shown.shows("messages", ("tools:c", "x")) and not shown.shows("messages", ("tool",))
     assert shown.shows("custom:a", ("tools",)) and not shown.shows("custom:b", ("tools",))
-    assert not EventFilter(frozenset({"messages"}), (("tools:d",),)).shows("messages", ("tools:c",))
+    assert not ThreadFilter(frozenset({"messages"}), (("tools:d",),)).shows(
+        "messages", ("tools:c",)
+    )
 
 
 def test_a_seq_is_behind_its_chunk_and_before_the_next() -> None:

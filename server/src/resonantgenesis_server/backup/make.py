@@ -24,7 +24,7 @@ from ..log.sqlite.survey import LogSurvey, survey
 from ..logging.startup import StartupError
 from ..records import tables
 from ..records.transfer import RecordRows
-from .place import BackupPlace, BackupRefused, Manifest, Part
+from .place import BackupPlace, BackupRefused, KeptFile, Manifest
 
 #: Called with what is being done, how much of it is done, and how much there is.
 Report = Callable[[str, int, int], None]
@@ -148,7 +148,7 @@ async def _copy_files(
     """Copy the content that does not lie there yet."""
     known = await place.known_files()
     total, done = await rows.count(tables.blobs), 0
-    held: dict[str, Part] = {}
+    held: dict[str, KeptFile] = {}
     async for page in rows.rows(tables.blobs):
         for row in page:
             digest, done = row["digest"], done + 1
@@ -168,9 +168,9 @@ async def _copy_files(
 
 async def _copy_file(
     name: str, digest: str, size: int, files: Blobs, place: BackupPlace, made: Made
-) -> Part | None:
+) -> KeptFile | None:
     try:
-        return Part(await copy_blob(files, place.blobs, name, digest), digest, size)
+        return KeptFile(await copy_blob(files, place.blobs, name, digest), digest, size)
     except BlobGone:
         made.warnings.append(f"content {digest} is not there: deleted meanwhile, or lost")
     except BlobDamaged as error:
@@ -178,7 +178,7 @@ async def _copy_file(
     return None
 
 
-async def _keep_file(path: Path, blobs: Blobs) -> Part:
+async def _keep_file(path: Path, blobs: Blobs) -> KeptFile:
     """Store the file as a blob. Raises BackupRefused, BlobError."""
     try:
         with path.open("rb") as file:
@@ -190,7 +190,7 @@ async def _keep_file(path: Path, blobs: Blobs) -> Part:
             name, digest = await write_blob(blobs, size, read)
     except OSError as error:
         raise BackupRefused(f"{path}: {error.strerror or error}") from error
-    return Part(name, digest, size)
+    return KeptFile(name, digest, size)
 
 
 def _empty(folder: Path) -> None:

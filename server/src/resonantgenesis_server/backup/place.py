@@ -27,7 +27,7 @@ class BackupRefused(StoreError):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class KeptFile:
     """One file of the data directory: the name of its blob, its digest (SHA-256), its bytes."""
 
     blob: str
@@ -46,8 +46,8 @@ class Manifest:
     epoch: str
     streams: int
     entries: int
-    parts: Mapping[str, Part]
-    files: Mapping[str, Part] = field(default_factory=dict)
+    parts: Mapping[str, KeptFile]
+    files: Mapping[str, KeptFile] = field(default_factory=dict)
 
     def blobs(self) -> Iterator[str]:
         return (part.blob for part in (*self.parts.values(), *self.files.values()))
@@ -67,7 +67,7 @@ class Manifest:
                     " a newer program"
                 )
             for group in ("parts", "files"):
-                values[group] = {key: Part(**part) for key, part in values[group].items()}
+                values[group] = {key: KeptFile(**part) for key, part in values[group].items()}
             return cls(**values)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise BackupRefused(
@@ -112,21 +112,21 @@ class BackupPlace:
             )
         await self.note({})
 
-    async def known_files(self) -> dict[str, Part]:
+    async def known_files(self) -> dict[str, KeptFile]:
         """Content that lies here, by digest: of the newest backup, and of one that broke off."""
-        known: dict[str, Part] = {}
+        known: dict[str, KeptFile] = {}
         with contextlib.suppress(BackupRefused):
             known |= (await self.find()).files
         content = await self.documents.read(_UNFINISHED)
         if content is not None:
             with contextlib.suppress(ValueError, TypeError, AttributeError):
-                known |= {key: Part(**part) for key, part in orjson.loads(content).items()}
+                known |= {key: KeptFile(**part) for key, part in orjson.loads(content).items()}
         if not known:
             return known
         there = {name async for name in self._names_of_blobs(0)}
         return {digest: part for digest, part in known.items() if part.blob in there}
 
-    async def note(self, files: Mapping[str, Part]) -> None:
+    async def note(self, files: Mapping[str, KeptFile]) -> None:
         """Keep which files lie here already, for the case that the backup breaks off."""
         content = orjson.dumps({digest: asdict(part) for digest, part in files.items()})
         await self.documents.write(_UNFINISHED, content)

@@ -25,7 +25,7 @@ from ..log.sqlite.survey import renew_epoch
 from ..records import tables
 from ..records.transfer import RecordRows
 from .make import Report
-from .place import BackupPlace, BackupRefused, Manifest, Part
+from .place import BackupPlace, BackupRefused, KeptFile, Manifest
 
 #: What `serve` and the shell may have made in a directory that counts as empty.
 _HARMLESS = frozenset({"lock", ".gitignore", RESTORING, "lost+found"})
@@ -73,7 +73,7 @@ async def restore(
     return restored
 
 
-async def fetch(place: BackupPlace, part: Part, path: Path) -> None:
+async def fetch(place: BackupPlace, part: KeptFile, path: Path) -> None:
     """Write the part's content to the file, durably, and compare its digest. Raises
     BackupRefused, BlobError."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC

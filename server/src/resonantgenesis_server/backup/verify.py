@@ -13,7 +13,7 @@ from ..files.base import BlobError, Blobs
 from ..records import tables
 from ..records.transfer import RecordRows
 from .make import Report, look_at, scratch_of, snapshot
-from .place import BackupPlace, BackupRefused, Part
+from .place import BackupPlace, BackupRefused, KeptFile
 from .restore import fetch
 
 _BLOCK = 1024 * 1024
@@ -62,7 +62,11 @@ async def verify_data(data: Path, files: Blobs, *, report: Report) -> Verified:
 
 
 async def _look(
-    scratch: Path, verified: Verified, files: Blobs, held: Mapping[str, Part] | None, report: Report
+    scratch: Path,
+    verified: Verified,
+    files: Blobs,
+    held: Mapping[str, KeptFile] | None,
+    report: Report,
 ) -> None:
     for name in (LOG, RECORDS):
         try:
@@ -87,7 +91,7 @@ async def _look_at_files(
     rows: RecordRows,
     verified: Verified,
     files: Blobs,
-    held: Mapping[str, Part] | None,
+    held: Mapping[str, KeptFile] | None,
     report: Report,
 ) -> None:
     """`held`: where the content lies, by digest; None: where the records say."""

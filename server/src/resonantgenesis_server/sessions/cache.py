@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from ..feed.hub import Hub
 from ..log.base import Entry, EventLog
 from ..model.errors import SessionNotFound
-from .lineage import Span
+from .lineage import FirstTurns
 from .session_log import SessionLog
 from .state import SessionState, control_stream, session_of
 
@@ -91,14 +91,14 @@ class SessionCache:
             state = await self._bring_up(session_id, state)
         return None if state is None or state.info is None else state
 
-    async def inherited(self, state: SessionState) -> list[Span]:
+    async def inherited(self, state: SessionState) -> list[FirstTurns]:
         """The parts of other sessions with which this one begins, the oldest first. A part that the
         log has lost is left out. Raises LogUnavailable."""
-        spans: list[Span] = []
+        spans: list[FirstTurns] = []
         for ancestor in () if state.info is None else state.info.lineage:
             inherited = await self.kept(ancestor.session_id)
             if inherited is not None:
-                spans.append(Span(ancestor.session_id, inherited, ancestor.turn))
+                spans.append(FirstTurns(ancestor.session_id, inherited, ancestor.turn))
         return spans
 
     def _is_live(self, session_id: str, state: SessionState) -> bool:

@@ -35,7 +35,7 @@ from .chunks import (
     cut_short,
     done_chunk,
 )
-from .lineage import Span
+from .lineage import FirstTurns
 from .request import TurnRequest
 from .state import SessionInfo, SessionState, TurnState, control_stream
 
@@ -74,7 +74,7 @@ class TurnHistory:
     def __init__(self, log: EventLog) -> None:
         self._log = log
         #: Finds the parts of other sessions with which a fork begins.
-        self.inherited: Callable[[SessionState], Awaitable[list[Span]]] = _nothing_inherited
+        self.inherited: Callable[[SessionState], Awaitable[list[FirstTurns]]] = _nothing_inherited
         self._known: OrderedDict[tuple[str, int], PastTurn] = OrderedDict()
         self._known_chars = 0
 
@@ -195,7 +195,7 @@ class TurnHistory:
     ) -> Turn:
         """The turn as its agent sees it."""
         # The turn that it regenerates is none of them, nor is one that was regenerated before.
-        own = Span(info.session_id, state, turn.turn)
+        own = FirstTurns(info.session_id, state, turn.turn)
         spans = [*await self.inherited(state), own]
         earlier = [
             (span.session_id, each)
@@ -305,7 +305,7 @@ def _size(past: PastTurn) -> int:
     return len(past.goal) + len(past.output) + said + sum(map(len, past.left)) + tools
 
 
-async def _nothing_inherited(_state: SessionState) -> list[Span]:
+async def _nothing_inherited(_state: SessionState) -> list[FirstTurns]:
     """For sessions without forks."""
     return []
 

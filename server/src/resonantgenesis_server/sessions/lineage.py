@@ -9,7 +9,7 @@ from .state import SessionState, TurnState
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class FirstTurns:
     """The turns of one session that belong to a conversation: its first `count`."""
 
     session_id: str

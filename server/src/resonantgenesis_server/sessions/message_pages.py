@@ -23,7 +23,7 @@ from ..model.errors import InvalidRequest
 from ..model.limits import PAGE_BYTES
 from .cache import SessionCache
 from .history import EntryGone, TurnHistory
-from .lineage import Span
+from .lineage import FirstTurns
 from .state import SessionState, TurnState
 
 Json = dict[str, Any]
@@ -109,7 +109,7 @@ class MessagePages:
             head = 0 if info is None else info.head
             # The records must not be older than the chunks.
             await state.take_in(self._sessions.log, session_id)
-        own = Span(session_id, state, len(state.turns))
+        own = FirstTurns(session_id, state, len(state.turns))
         spans = [*await self._sessions.inherited(state), own]
         newest_first: list[list[Json]] = []
         count = size = looked = 0
@@ -132,11 +132,11 @@ class MessagePages:
         )
 
     @staticmethod
-    def _has_more(spans: Sequence[Span], place: _Place) -> bool:
+    def _has_more(spans: Sequence[FirstTurns], place: _Place) -> bool:
         return place.turn > 1 or any(span.count for span in spans[: place.span])
 
     async def _turns(
-        self, spans: Sequence[Span], place: _Place | None, head: int | None, fold_of: FoldOf
+        self, spans: Sequence[FirstTurns], place: _Place | None, head: int | None, fold_of: FoldOf
     ) -> AsyncGenerator[tuple[_Place, list[Json], int], None]:
         """Each turn's place, messages, and how many chunks were read for them; the newest first.
 
@@ -157,7 +157,7 @@ class MessagePages:
                 yield _Place(number, turn.turn), messages, chunks
 
     async def _messages(
-        self, span: Span, turn: TurnState, head: int | None, fold_of: FoldOf
+        self, span: FirstTurns, turn: TurnState, head: int | None, fold_of: FoldOf
     ) -> tuple[list[Json], int]:
         """The goal and the answer of a turn, as far as the log had it at `head`. Raises EntryGone
         and LogUnavailable."""
@@ -189,7 +189,7 @@ class MessagePages:
         }
         return [goal] if answer is None else [goal, answer], chunks
 
-    async def _fold(self, fold: MessageFold, span: Span, after: int, last: int) -> None:
+    async def _fold(self, fold: MessageFold, span: FirstTurns, after: int, last: int) -> None:
         organization = "" if span.state.info is None else span.state.info.organization_id
         log = self._sessions.log
         while after < last:
@@ -217,7 +217,7 @@ def message_id(session_id: str, turn: int) -> str:
     return f"msg_{session_id}.{turn}"
 
 
-def _head(span: Span, turn: TurnState, role: str) -> Json:
+def _head(span: FirstTurns, turn: TurnState, role: str) -> Json:
     name = message_id(span.session_id, turn.turn)
     head: Json = {
         "id": name if role == "assistant" else f"{name}.goal",

@@ -44,7 +44,7 @@ def position_of(seq: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class EventFilter:
+class ThreadFilter:
     """The events that a client asks for: on these channels, in these namespaces and at most `depth`
     below them (None: in all), behind `since`."""
 
@@ -98,7 +98,7 @@ class ThreadEncoder(ThreadFold, SseEncoder):
         thread: threads.Thread,
         turn: int,
         before: Sequence[Json],
-        shown: EventFilter,
+        shown: ThreadFilter,
         load: Goals,
     ) -> None:
         super().__init__(thread.session_id, turn, before, {})

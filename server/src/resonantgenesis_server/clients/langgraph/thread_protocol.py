@@ -26,7 +26,7 @@ from . import threads
 from .messages import Json
 from .requests import ThreadRunBody, answers_of
 from .runs import ThreadRuns, caller
-from .thread_events import EventFilter, ThreadEncoder, position_of, seq_of
+from .thread_events import ThreadEncoder, ThreadFilter, position_of, seq_of
 from .threads import Thread, ThreadReader
 
 _LARGEST_ID = 2**53 - 1
@@ -93,10 +93,10 @@ class EventStreamBody(Body):
     depth: Annotated[int, Field(ge=0, le=100)] | None = None
     since: Seq | None = None
 
-    def filter(self) -> EventFilter:
+    def filter(self) -> ThreadFilter:
         spaces = None if self.namespaces is None else tuple(map(tuple, self.namespaces))
         since = -1 if self.since is None else self.since
-        return EventFilter(frozenset(self.channels), spaces, self.depth, since)
+        return ThreadFilter(frozenset(self.channels), spaces, self.depth, since)
 
 
 class ThreadProtocol:
