@@ -99,7 +99,8 @@ def test_the_table_of_what_names_a_subject_is_whole(kit: Kit) -> None:
             queried = {parameter["name"] for parameter in operation.get("parameters", [])}
             if "subject" in {*fields, *queried}:
                 naming.add((method, path))
-    asks = {("get", "/v1/usage")}  # of one's own turns, see test_credentials_subject
+    # Of one's own turns, see test_credentials_subject; and for no token with a binding.
+    asks = {("get", "/v1/usage"), ("delete", "/v1/subjects")}
     assert naming - asks == {
         ("post", "/v1/sessions"),
         ("post", "/v1/sessions/execute"),
@@ -110,6 +111,9 @@ def test_the_table_of_what_names_a_subject_is_whole(kit: Kit) -> None:
     for headers in kit.bound.values():
         rows = kit.client.get("/v1/usage?group_by=subject&subject=zoe", headers=headers).json()
         assert rows["data"] == []
+        erased = kit.client.delete("/v1/subjects?subject=zoe", headers=headers)
+        assert erased.status_code == 403
+        check_refusal(erased, "FORBIDDEN")
 
 
 @pytest.mark.parametrize("way", NAMING)

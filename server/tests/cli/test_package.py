@@ -138,7 +138,7 @@ def test_the_packages_say_what_they_are(installed: Path, dist: Path) -> None:
     extras = set(
         distribution(installed, "resonantgenesis_server").metadata.get_all("Provides-Extra", [])
     )
-    assert extras == {"llm", "mcp", "postgres", "s3"}
+    assert extras == {"llm", "mcp", "otel", "postgres", "s3"}
 
 
 def test_a_wheel_runs_the_demo_in_an_empty_environment(dist: Path, tmp_path: Path) -> None:
@@ -173,13 +173,13 @@ def test_a_whole_release_in_empty_environments(tmp_path: Path) -> None:
     for bom in out.glob("*.cdx.json"):
         assert json.loads(bom.read_text())["bomFormat"] == "CycloneDX"
     # From the source distributions, with each extra.
-    extras = "[llm,mcp,postgres,s3]"
+    extras = "[llm,mcp,otel,postgres,s3]"
     (sdk,) = out.glob("resonantgenesis-0*.tar.gz")
     (server,) = out.glob("resonantgenesis_server-*.tar.gz")
     packages = [str(sdk), f"resonantgenesis-server{extras} @ {server.as_uri()}"]
     programs = environment(tmp_path, packages)
     assert "success" in demonstrate(programs, tmp_path / "empty")
-    for module in ("aiohttp", "mcp", "asyncpg", "obstore"):
+    for module in ("aiohttp", "mcp", "asyncpg", "obstore", "opentelemetry.sdk"):
         subprocess.run([programs / "python", "-c", f"import {module}"], check=True, timeout=60)
     # The package for Node, where nothing else is.
     (tarball,) = out.glob("*.tgz")

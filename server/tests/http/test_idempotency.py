@@ -34,7 +34,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, when: str) -> Callable[[], None]:
     """The next transaction that uses a key up fails, before or after its commit; call the result
     to have it work again."""
     use = use_key
-    places = ("access", "agents", "files", "idempotency")
+    places = ("access", "agents", "audit", "files", "idempotency")
     write = RecordsDatabase.write
 
     async def refuse(connection: AsyncConnection, once: Any, made: Any, now: int) -> None:

@@ -8,8 +8,9 @@ the parameters and responses that the framework documents.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypeVar, cast
 
 from fastapi import APIRouter
@@ -108,6 +109,9 @@ class FastRoutes:
         self._by_shape: dict[tuple[str, int, str], list[FastRoute]] = {}
         for route in routes:
             self._by_shape.setdefault(_shape(route.method, route.path), []).append(route)
+
+    def __iter__(self) -> Iterator[FastRoute]:
+        return chain.from_iterable(self._by_shape.values())
 
     def find(self, method: str, path: str) -> tuple[FastRoute | None, dict[str, str]]:
         """The route, and the parameters in its path."""

@@ -9,8 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..model.events import AUDIT, NewEvent
 from ..model.ids import new_id
-from .base import Actor
+from .base import Actor, Once
 from .database import RecordsDatabase
+from .idempotency import use_key
 from .outbox import keep_event
 from .tables import micros
 
@@ -53,8 +54,15 @@ class AuditLog:
         self._database = database
         self._clock = clock
 
-    async def keep(self, actor: Actor, act: str, target: str, **details: Any) -> None:
-        """See `keep_audit`."""
+    async def keep(
+        self,
+        actor: Actor,
+        act: str,
+        target: str,
+        once: Once[None] | None = None,
+        **details: Any,
+    ) -> None:
+        """See `keep_audit`. Uses the key of `once` up with it; raises `KeyUsed`."""
         async with self._database.write() as connection:
-            now = micros(self._clock())
-            await keep_audit(connection, actor, act, target, now, **details)
+            await use_key(connection, once, None, self._database.passed())
+            await keep_audit(connection, actor, act, target, micros(self._clock()), **details)

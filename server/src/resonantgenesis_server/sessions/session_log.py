@@ -435,7 +435,7 @@ class TurnEvents:
     """Events of one turn."""
 
     def __init__(
-        self, info: SessionInfo, turn: int, key_id: str, request_id: str, traceparent: str
+        self, info: SessionInfo, turn: int, key_id: str, request_id: str, traceparent: str = ""
     ) -> None:
         self.organization_id = info.organization_id
         self._info = info

@@ -262,7 +262,8 @@ async def test_an_event_names_who_asked(service: Service) -> None:
         "/v1/agents", json=NEW, headers={**token, "X-Request-Id": "my-request-1"}
     )
     assert asked.headers["x-request-id"] == "my-request-1"
-    rows = await service.records.outbox.pending()
+    token_made, *rows = await service.records.outbox.pending()
+    assert token_made.event.type == "system.audit.token.created"
     assert [row.event.type for row in rows] == ["agent.created", "system.audit.agent.created"]
     for row in rows:
         assert row.event.metadata == {

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from starlette.types import Receive, Scope, Send
 
-from ...http.api.session_models import PostBody, validated
+from ...http.api.session_models import LONGEST_TEXT, validated
 from ...http.body import read_json
 from ...http.schemas import Body, JsonObject, Word
 from ...model.errors import (
@@ -78,7 +78,7 @@ class RespondParams(Body):
 
 class InjectedMessage(Body):
     role: Word
-    content: str
+    content: Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT)]
 
 
 class InjectParams(Body):
@@ -157,8 +157,8 @@ class ThreadProtocol:
         await self._streams.take_for(scope)
         message = validated(InjectParams, params, lenient=True).message
         thread = await self._runs.there(principal, scope["path_params"]["thread_id"])
-        content = validated(PostBody, {"content": message.content}).content
-        await self._streams.service.conversations.post(principal, thread.session_id, content)
+        conversations = self._streams.service.conversations
+        await conversations.post(principal, thread.session_id, message.content)
         return {}, thread.state.told
 
     async def events(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field, StringConstraints
@@ -16,6 +16,7 @@ from ...codec.times import rfc3339, rfc3339_or_none
 from ...model.errors import Conflict, Forbidden
 from ...model.principal import Principal
 from ...records.audit import AuditLog
+from ...records.base import Actor
 from ..acting import Acting
 from ..auth.authenticator import (
     COOKIE,
@@ -138,9 +139,10 @@ def tokens_router(
         token = await authenticator.sign(granted, now=now)
 
         async def make(making: Making) -> BaseModel:
-            if not granted.is_bound:  # tokens of end users are no act of administration
-                await audit.keep(actor, "token.created", granted.key_id, **_told(granted))
-            await making.remember()
+            if granted.is_bound:  # tokens of end users are no act of administration
+                await making.remember()
+            else:
+                await _keep(audit, actor, granted, making)
             return _made(token, granted, now)
 
         response = await once.run(principal, PATH, key, body, make)
@@ -185,8 +187,7 @@ def tokens_router(
         token = await authenticator.sign(granted, now=now)
 
         async def make(making: Making) -> BaseModel:
-            await audit.keep(actor, "token.created", granted.key_id, **_told(granted))
-            await making.remember()
+            await _keep(audit, actor, granted, making)
             return _made(token, granted, now)
 
         # The code used up: one use, on all nodes, as of any Idempotency-Key.
@@ -234,10 +235,16 @@ def _digest(code: str) -> str:
     return hashlib.sha256(code.rpartition(".")[0].encode()).hexdigest()
 
 
-def _told(granted: Principal) -> dict[str, Any]:
-    """What the audit log has of a token; its target is the key that it ends with."""
-    ends = rfc3339_or_none(granted.expires_at)
-    return {"scopes": sorted(granted.scopes), "expires_at": ends}
+async def _keep(audit: AuditLog, actor: Actor, granted: Principal, making: Making) -> None:
+    """Have the audit log tell of a token, whose target is the key that it ends with."""
+    await audit.keep(
+        actor,
+        "token.created",
+        granted.key_id,
+        making.showing_secret(),
+        scopes=sorted(granted.scopes),
+        expires_at=rfc3339_or_none(granted.expires_at),
+    )
 
 
 def _made(token: str, granted: Principal, now: float) -> MadeToken:
