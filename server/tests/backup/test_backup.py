@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from resonantgenesis_server import stores
@@ -262,6 +264,33 @@ async def test_damage_of_a_backup_is_found_and_not_restored(
         await restored(place, tmp_path / "new")
     with pytest.raises(StartupError, match="has not ended"), lock_data(tmp_path / "new"):
         pass
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        lambda parts: {**parts, "../stranger": parts["secret"]},
+        lambda parts: {**parts, "files": parts["secret"]},
+        lambda parts: {name: part for name, part in parts.items() if name != "log.db"},
+        lambda parts: {**parts, "secret": {**parts["secret"], "size": "many"}},
+    ],
+    ids=["outside", "another name", "no log", "no size"],
+)
+async def test_a_manifest_with_other_parts_is_refused_before_anything_is_written(
+    parts: Callable[[dict[str, Any]], dict[str, Any]],
+    store: Store,
+    place: BackupPlace,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "place" / f"{(await store.back_up(place)).manifest.name}.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({**manifest, "parts": parts(manifest["parts"])}))
+    with pytest.raises(BackupRefused, match=r"manifest of backup .* is damaged"):
+        await restored(place, tmp_path / "new")
+    with pytest.raises(BackupRefused, match=r"manifest of backup .* is damaged"):
+        await verify_backup(place, None, report=quiet)
+    assert not (tmp_path / "stranger").exists()
+    assert not (tmp_path / "new").exists()
 
 
 async def test_a_gap_in_a_stream_is_found(store: Store) -> None:

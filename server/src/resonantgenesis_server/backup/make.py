@@ -24,12 +24,10 @@ from ..log.sqlite.survey import LogSurvey, survey
 from ..logging.startup import StartupError
 from ..records import tables
 from ..records.transfer import RecordRows
-from .place import BackupPlace, BackupRefused, KeptFile, Manifest
+from .place import SMALL, BackupPlace, BackupRefused, KeptFile, Manifest
 
 #: Called with what is being done, how much of it is done, and how much there is.
 Report = Callable[[str, int, int], None]
-#: Small files of the data directory that belong to a backup. The lock and .gitignore do not.
-SMALL = ("secret", "api-key", "clock")
 #: Files after which a backup under way notes what it has.
 _NOTED = 256
 

@@ -7,17 +7,20 @@ there. Content of files lies there once, whatever the number of backups that hav
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import orjson
 
+from ..datadir.snapshot import LOG, RECORDS
 from ..files.base import Blobs
 from ..files.documents import Documents
 from ..records.base import StoreError
 
 FORMAT = 1
+#: Small files of the data directory that belong to a backup. The lock and .gitignore do not.
+SMALL = ("secret", "api-key", "clock")
 #: The document that keeps which files a backup under way has copied already.
 _UNFINISHED = "unfinished"
 
@@ -33,6 +36,11 @@ class KeptFile:
     blob: str
     digest: str
     size: int
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any]) -> KeptFile:
+        """Raises TypeError, ValueError, KeyError for what is no part."""
+        return cls(str(said["blob"]), str(said["digest"]), int(said["size"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +75,21 @@ class Manifest:
                     " a newer program"
                 )
             for group in ("parts", "files"):
-                values[group] = {key: KeptFile(**part) for key, part in values[group].items()}
+                values[group] = {key: KeptFile.of(part) for key, part in values[group].items()}
+            _check_names(values["parts"].keys())
             return cls(**values)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise BackupRefused(
                 f"the manifest of backup {name} is damaged; take another backup"
             ) from error
+
+
+def _check_names(parts: Collection[str]) -> None:
+    """A name becomes a path below the data directory, and a restore without a database would make
+    an empty one. Raises ValueError."""
+    needed = {LOG, RECORDS}
+    if not needed <= set(parts) <= needed.union(SMALL):
+        raise ValueError("the parts are not those of a data directory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +136,8 @@ class BackupPlace:
             known |= (await self.find()).files
         content = await self.documents.read(_UNFINISHED)
         if content is not None:
-            with contextlib.suppress(ValueError, TypeError, AttributeError):
-                known |= {key: KeptFile(**part) for key, part in orjson.loads(content).items()}
+            with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+                known |= {key: KeptFile.of(part) for key, part in orjson.loads(content).items()}
         if not known:
             return known
         there = {name async for name in self._names_of_blobs(0)}
