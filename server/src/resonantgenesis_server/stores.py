@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import structlog
 
-from .backup.make import refuse_crashed
+from .backup.make import refuse_crashed, require_store
 from .backup.place import BackupPlace
 from .config.settings import Settings
 from .datadir.lock import lock_data
@@ -205,6 +205,8 @@ async def open_backup_place(where: str, *, make: bool = False) -> BackupPlace:
 
 
 def _folder_of(where: str, make: bool) -> Path:
+    if not where:
+        raise StartupError("name the place of the backups: it is empty")
     folder = Path(where).expanduser()
     if not make and not folder.is_dir():
         raise StartupError(f"there is no directory {folder}; name the place of the backups")
@@ -264,8 +266,7 @@ def compact(settings: Settings) -> str:
     if settings.store:
         raise StoreError("PostgreSQL does this by itself (autovacuum); its VACUUM FULL does it now")
     data = settings.data
-    if not (data / LOG).exists():
-        raise StoreError(f"there is no store in {data}; name its data directory with --data")
+    require_store(data)
     refuse_crashed(data)
     with lock_data(data):
         try:

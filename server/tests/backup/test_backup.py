@@ -247,6 +247,18 @@ def test_a_place_that_is_missing_is_not_made_to_read_it(
     assert not list(tmp_path.iterdir())
 
 
+def test_neither_a_place_without_a_name_nor_one_for_no_store_is_made(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words in (["verify", ""], ["restore", "", "--data", "new"]):
+        assert main(words) == 2
+        assert "name the place of the backups" in capfd.readouterr().err
+    assert main(["backup", "place", "--data", "typo"]) == 1
+    assert "there is no store in typo" in capfd.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 async def test_damage_of_a_backup_is_found_and_not_restored(
     store: Store, place: BackupPlace, tmp_path: Path
 ) -> None:

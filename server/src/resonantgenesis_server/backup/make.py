@@ -83,12 +83,17 @@ async def make_backup(
     return made
 
 
+def require_store(data: Path) -> None:
+    """Raises BackupRefused for a directory without a store."""
+    if not (data / LOG).exists():
+        raise BackupRefused(f"there is no store in {data}; name its data directory with --data")
+
+
 @contextlib.contextmanager
 def scratch_of(data: Path) -> Iterator[Path]:
     """An empty folder in the data directory, for one backup at a time. A killed one's rests are
     removed. Raises BackupRefused."""
-    if not (data / LOG).exists():
-        raise BackupRefused(f"there is no store in {data}; name its data directory with --data")
+    require_store(data)
     folder = data / "backup"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)

@@ -54,12 +54,13 @@ def backup(
     instant, the server's secret and first key, and the content of files that does not lie there
     yet. The exit code is 1 if content of a file could not be read."""
     from ... import stores
-    from ...backup.make import make_backup
+    from ...backup.make import make_backup, require_store
 
     settings = _settings(config, data)
     _refuse_own(place, settings)
 
     async def make(report: Report) -> Made:
+        require_store(settings.data)  # first: what is opened below makes folders
         async with contextlib.AsyncExitStack() as stack:
             target = await stores.open_backup_place(place, make=True)
             stack.push_async_callback(target.close)
