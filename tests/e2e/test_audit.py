@@ -24,14 +24,21 @@ def tenant(admin: httpx.Client) -> Tenant:
     return make_tenant(admin, "audited")
 
 
-def acts(client: httpx.Client, count: int, credential: str | None = None) -> list[dict[str, Any]]:
-    """The audit events, once there are so many; they come to the log behind the answers."""
+def acts(
+    client: httpx.Client, count: int, credential: str | None = None, target: str | None = None
+) -> list[dict[str, Any]]:
+    """The audit events (of a target), once there are so many; they come to the log behind the
+    answers."""
     headers = {} if credential is None else bearer(credential)
     deadline = time.monotonic() + PATIENCE
     while True:
         answer = client.get(f"/v1/events?events={AUDIT}&limit=500", headers=headers)
         assert answer.status_code == 200, answer.text
-        found: list[dict[str, Any]] = answer.json()["events"]
+        found: list[dict[str, Any]] = [
+            each
+            for each in answer.json()["events"]
+            if target is None or each["data"]["target"] == target
+        ]
         if len(found) >= count:
             return found
         assert time.monotonic() < deadline, found
@@ -83,6 +90,20 @@ def test_every_act_is_there_with_its_actor_and_no_secret(
     # The acts of the server's administrator are in the administrator's own log.
     mine = [each for each in acts(admin, 1) if each["data"]["target"] == tenant.id]
     assert [each["type"] for each in mine] == ["system.audit.organization.created"]
+
+
+def test_an_erasure_is_an_act(admin: httpx.Client, tenant: Tenant) -> None:
+    gone = make_tenant(admin, "gone")
+    erased = admin.delete("/v1/subjects", params={"subject": "ann"}, headers=tenant.headers)
+    assert erased.status_code == 200, erased.text
+    (event,) = acts(admin, 1, tenant.key.key)
+    assert event["type"] == "system.audit.subject.deleted"
+    assert event["data"]["target"] == "ann"
+    assert admin.delete(f"/v1/organizations/{gone.id}").status_code == 200
+    assert admin.delete(f"/v1/organizations/{gone.id}").status_code == 404
+    made, deleted = acts(admin, 2, target=gone.id)
+    assert made["type"] == "system.audit.organization.created"
+    assert deleted["type"] == "system.audit.organization.deleted"
 
 
 def test_only_its_scope_opens_it(admin: httpx.Client, tenant: Tenant) -> None:

@@ -276,7 +276,7 @@ async def open_parts(
             ),
             clock.now,
             of_key.events.reached,
-            Erasure(service, files, events, records.organizations, records.erasure, meter.settle),
+            Erasure(service, files, events, records, meter.settle),
         )
 
         def served() -> set[str] | None:

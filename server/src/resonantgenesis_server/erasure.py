@@ -17,9 +17,9 @@ from .files.service import FileService
 from .model.errors import Conflict, NotFound, SessionBusy, SessionNotFound
 from .model.events import event_stream
 from .model.principal import Principal
-from .records.access import OrganizationRepository
-from .records.erasure import ErasureRepository
+from .records.base import Actor
 from .records.files import Owner
+from .records.store import Records
 from .sessions.service import SessionService
 
 log_ = structlog.get_logger("resonantgenesis.erasure")
@@ -50,25 +50,24 @@ class Erasure:
         sessions: SessionService,
         files: FileService,
         events: EventService,
-        organizations: OrganizationRepository,
-        records: ErasureRepository,
+        records: Records,
         settle: Callable[[], Awaitable[None]],
     ) -> None:
         """`settle` returns when the rows of usage follow all current events."""
         self._sessions = sessions
         self._files = files
         self._events = events
-        self._organizations = organizations
         self._records = records
         self._settle = settle
 
-    async def subject(self, principal: Principal, subject: str, request_id: str) -> Erased:
+    async def subject(self, principal: Principal, subject: str, actor: Actor) -> Erased:
         """Erase what belongs to this subject of the caller's organization."""
+        await self._records.audit.keep(actor, "subject.deleted", subject)
         bound = replace(principal, subject=subject)
-        erased = await self._contents(bound, request_id)
+        erased = await self._contents(bound, actor.request_id)
         if not erased.has_more:
             await self._settle()
-            erased.usage, erased.requests = await self._records.forget_subject(
+            erased.usage, erased.requests = await self._records.erasure.forget_subject(
                 principal.organization_id, subject
             )
             await self._files.collect()
@@ -84,22 +83,26 @@ class Erasure:
         self,
         principal: Principal,
         organization_id: str,
-        request_id: str,
+        actor: Actor,
         forget: Callable[[], None],
     ) -> Erased:
         """Disable the organization, then erase all that it has, itself last. `forget` drops what
         is remembered of credentials. Raises NotFound where it is gone."""
         if organization_id == principal.organization_id:
             raise Conflict("the server's own organization cannot be deleted")
-        if await self._organizations.update(organization_id, disabled=True) is None:
+        organizations = self._records.organizations
+        disabled = await organizations.update(
+            organization_id, disabled=True, actor=actor, act="organization.deleted"
+        )
+        if disabled is None:
             raise NotFound("there is no such organization")
         forget()
         within = Principal(organization_id, principal.key_id, _EVERYTHING)
-        erased = await self._contents(within, request_id)
+        erased = await self._contents(within, actor.request_id)
         if not erased.has_more:
             await self._settle()
             await self._events.log.delete(event_stream(organization_id))
-            await self._records.remove_organization(organization_id)
+            await self._records.erasure.remove_organization(organization_id)
             await self._files.collect()
             log_.info("an organization is erased", organization=organization_id)
         return erased

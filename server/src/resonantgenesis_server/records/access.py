@@ -80,6 +80,7 @@ class OrganizationRepository:
         name: str | Unset = UNSET,
         disabled: bool | Unset = UNSET,
         actor: Actor | None = None,
+        act: str = "organization.updated",
     ) -> Organization | None:
         """The changed organization; None if there is none. Disabling twice keeps `disabled_at`."""
         table = tables.organizations
@@ -96,9 +97,7 @@ class OrganizationRepository:
                 given = {"name": name, "disabled": disabled}
                 changes = {of: to for of, to in given.items() if not isinstance(to, Unset)}
                 now = micros(self._clock())
-                await keep_audit(
-                    connection, actor, "organization.updated", organization_id, now, changes=changes
-                )
+                await keep_audit(connection, actor, act, organization_id, now, changes=changes)
         return None if row is None else _organization(row)
 
     async def all(self, *, limit: int = 200, cursor: str | None = None) -> ListPage[Organization]:

@@ -13,6 +13,7 @@ from ...erasure import Erasure
 from ...model.errors import Forbidden, NotFound
 from ...model.ids import is_id
 from ...model.principal import Principal
+from ..acting import Acting
 from ..auth.authenticator import administrator, scoped
 from ..errors import documented_errors
 from ..routing import api_router
@@ -40,13 +41,13 @@ def erasure_router(erasure: Erasure, forget: Callable[[], None]) -> APIRouter:
 
     @router.delete(PATH, responses=documented_errors(), operation_id="delete_subject")
     async def delete_subject(
-        request: Request, principal: Writer, subject: Annotated[Subject, Query()]
+        request: Request, principal: Writer, actor: Acting, subject: Annotated[Subject, Query()]
     ) -> ErasedBody:
         """Delete the sessions and files of one end user, and take the name from the usage."""
         if principal.is_bound:
             raise Forbidden("a token bound to a subject, session or agent cannot delete a subject")
         async with waiting_for(request):
-            erased = await erasure.subject(principal, subject, request.state.request_id)
+            erased = await erasure.subject(principal, subject, actor)
         return ErasedBody(**asdict(erased))
 
     @router.delete(
@@ -55,15 +56,13 @@ def erasure_router(erasure: Erasure, forget: Callable[[], None]) -> APIRouter:
         operation_id="delete_organization",
     )
     async def delete_organization(
-        request: Request, organization_id: str, admin: Administrator
+        request: Request, organization_id: str, admin: Administrator, actor: Acting
     ) -> ErasedBody:
         """Disable an organization, then delete all that it has. It is gone when nothing is left."""
         if not is_id(organization_id):
             raise NotFound("there is no such organization")
         async with waiting_for(request):
-            erased = await erasure.organization(
-                admin, organization_id, request.state.request_id, forget
-            )
+            erased = await erasure.organization(admin, organization_id, actor, forget)
         return ErasedBody(**asdict(erased))
 
     return router
