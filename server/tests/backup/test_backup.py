@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 from resonantgenesis_server import stores
-from resonantgenesis_server.backup.make import Made, make_backup
+from resonantgenesis_server.backup.make import SCRATCH, Made, make_backup
 from resonantgenesis_server.backup.place import BackupPlace, BackupRefused
 from resonantgenesis_server.backup.restore import Restored, restore
 from resonantgenesis_server.backup.verify import Verified, verify_backup, verify_data
 from resonantgenesis_server.cli.app import main
 from resonantgenesis_server.config.settings import Settings
-from resonantgenesis_server.datadir.lock import lock_data
+from resonantgenesis_server.datadir.lock import RESTORING, lock_data
 from resonantgenesis_server.files.base import write_blob
 from resonantgenesis_server.files.disk import DiskBlobs
 from resonantgenesis_server.files.documents import DiskDocuments
@@ -222,7 +222,33 @@ async def test_a_place_with_content_of_others_is_refused(
     await write_blob(place.blobs, 1, lambda offset, size: _read(b"x", offset, size))
     with pytest.raises(BackupRefused, match="of no backup"):
         await store.back_up(place)
-    assert not list((store.data / "backup").iterdir())
+    assert not list((store.data / SCRATCH).iterdir())
+
+
+async def test_neither_a_folder_of_somebody_nor_what_a_link_leads_to_is_emptied(
+    store: Store, place: BackupPlace, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    for folder in (kept, store.data / "backup"):
+        folder.mkdir(exist_ok=True)
+        (folder / "log.db").write_text("a copy made by hand")
+    scratch = store.data / SCRATCH
+    scratch.symlink_to(kept)
+    with pytest.raises(BackupRefused, match=r"cannot write to .*scratch"):
+        await store.back_up(place)
+    scratch.unlink()
+    scratch.mkdir()
+    (scratch / "link").symlink_to(kept)
+    await store.back_up(place)
+    new = tmp_path / "new"
+    new.mkdir()
+    (new / RESTORING).touch()
+    (new / "link").symlink_to(kept)
+    await restored(place, new)
+    assert not (new / "link").is_symlink()
+    for folder in (kept, store.data / "backup"):
+        assert (folder / "log.db").read_text() == "a copy made by hand"
 
 
 @pytest.mark.parametrize("place", ["data", "data/backup", "data/sub", "other", "s3://b/p/"])

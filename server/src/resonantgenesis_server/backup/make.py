@@ -28,6 +28,8 @@ from .place import SMALL, BackupPlace, BackupRefused, KeptFile, Manifest
 
 #: Called with what is being done, how much of it is done, and how much there is.
 Report = Callable[[str, int, int], None]
+#: In the data directory, and emptied: no name that people give to what they keep.
+SCRATCH = "backup-scratch"
 #: Files after which a backup under way notes what it has.
 _NOTED = 256
 
@@ -94,10 +96,10 @@ def scratch_of(data: Path) -> Iterator[Path]:
     """An empty folder in the data directory, for one backup at a time. A killed one's rests are
     removed. Raises BackupRefused."""
     require_store(data)
-    folder = data / "backup"
+    folder = data / SCRATCH
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise BackupRefused(f"cannot write to {folder}: {error.strerror}") from error
     with contextlib.ExitStack() as stack:
@@ -198,7 +200,12 @@ async def _keep_file(path: Path, blobs: Blobs) -> KeptFile:
 
 def _empty(folder: Path) -> None:
     for left in folder.iterdir():
-        if left.is_dir():
-            shutil.rmtree(left)
-        else:
-            left.unlink()
+        remove(left)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder. Where a link leads all stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

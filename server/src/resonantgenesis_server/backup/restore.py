@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import secrets
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,7 @@ from ..log.sqlite.schema import create_or_check
 from ..log.sqlite.survey import renew_epoch
 from ..records import tables
 from ..records.transfer import RecordRows
-from .make import Report
+from .make import Report, remove
 from .place import BackupPlace, BackupRefused, KeptFile, Manifest
 
 #: What `serve` and the shell may have made in a directory that counts as empty.
@@ -106,11 +105,7 @@ def _begin(data: Path) -> None:
         )
     write_private(mark, "a restore has not ended\n")
     for name in found:
-        path = data / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        remove(data / name)
 
 
 async def _renew(data: Path, epoch: str) -> None:
