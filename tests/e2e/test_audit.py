@@ -125,7 +125,9 @@ def test_only_its_scope_opens_it(admin: httpx.Client, tenant: Tenant) -> None:
         seen = admin.get(path, headers=bearer(own)).json()["events"]
         assert not any(each["type"].startswith("system.audit.") for each in seen)
     webhook = {"url": "https://hooks.example/", "events": [AUDIT]}
-    assert admin.post("/v1/webhooks", json=webhook, headers=bearer(own)).status_code == 403
+    refused = admin.post("/v1/webhooks", json=webhook, headers=bearer(own))
+    assert refused.status_code == 403
+    assert "never sent" in refused.json()["error"]["message"]
     forged = {"type": "system.audit.key.forged", "data": {}}
     assert admin.post("/v1/events", json=forged, headers=bearer(own)).status_code == 403
 

@@ -41,12 +41,19 @@ async def test_a_tenant_is_exported_twice(
         types = {event["type"] for event in lines(folder / "events.jsonl")}
         assert "session.completed" in types
         assert len(lines(folder / "usage.jsonl")) == 1
+        assert (folder / "audit.jsonl").exists()
         assert not list(folder.rglob("*.part"))
         path = folder / "sessions" / f"{session}.jsonl"
         before = path.stat().st_ino
         monkeypatch.setenv("RESONANTGENESIS_API_KEY", made["key"]["key"])
         assert await asyncio.to_thread(main, words[:3]) == 0
         assert path.stat().st_ino == before
+        for damaged in (b"", b"[1]\n", b"{\xff"):
+            path.write_bytes(damaged)
+            assert await asyncio.to_thread(main, words[:3]) == 0
+            assert lines(path) == chunks
+        audit = [event["type"] for event in lines(folder / "audit.jsonl")]
+        assert audit == ["system.audit.key.revoked"]
         body["session_id"] = session
         await admin.post("/v1/sessions/execute", json=body, headers=key)
         assert await asyncio.to_thread(main, words[:3]) == 0

@@ -11,8 +11,8 @@ from ..agents.engines.http.endpoint import parse_url
 from ..codec.times import rfc3339
 from ..events.service import EventService
 from ..feed.filter import may_match, unknown_pattern
-from ..model.errors import Conflict, InvalidRequest, NotFound
-from ..model.events import event_stream
+from ..model.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from ..model.events import AUDIT, event_stream
 from ..model.ids import id_of, new_id
 from ..model.principal import Principal
 from ..records.base import Actor, ListPage, Once
@@ -349,6 +349,8 @@ class WebhookService:
         for pattern in webhook.events or ():
             if pattern.partition(".")[0] == "webhook":
                 raise InvalidRequest.field("events", "a webhook is never sent webhook.* itself")
+            if f"{pattern}.".startswith(AUDIT):
+                raise Forbidden(f"a webhook is never sent {AUDIT}*; subscribe to it, or replay it")
         selection_of(self._events, webhook)
         for pattern in webhook.events or ():
             if not may_match(pattern):

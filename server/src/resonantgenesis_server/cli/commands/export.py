@@ -39,9 +39,9 @@ def export(
     url: Url = None,
     data: Data = None,
 ) -> None:
-    """Write all that an organization has into a folder: sessions, events, files, agents, teams,
-    webhooks, keys without their secrets, usage. Run it again after a break: what is there and has
-    not changed since is not fetched again."""
+    """Write all that an organization has into a folder: sessions, events, audit log, files, agents,
+    teams, webhooks, keys without their secrets, usage. Run it again after a break: what is there
+    and has not changed since is not fetched again."""
     target = find_target(url, data)
     with using_file(folder), _within(target, organization) as (client, inside):
         counts = _Export(client, inside, folder).run()
@@ -93,6 +93,7 @@ class _Export:
         ):
             counts[name] = self._list(name.rpartition(" ")[2], listed)
         self._fetch("/v1/events/export", self._folder / "events.jsonl")
+        self._fetch("/v1/events/export?events=system.audit.*", self._folder / "audit.jsonl")
         return counts
 
     def _sessions(self) -> int:
@@ -144,7 +145,9 @@ class _Export:
                 if answer.status_code == httpx.codes.NOT_FOUND:
                     return  # deleted meanwhile
                 if not answer.is_success:
-                    raise CliError(f"{path} answers {answer.status_code}; run the export again")
+                    is_refused = answer.status_code == httpx.codes.FORBIDDEN
+                    todo = "use a key with the scope *" if is_refused else "run the export again"
+                    raise CliError(f"{path} answers {answer.status_code}; {todo}")
                 with draft.open("wb") as file:
                     for block in answer.iter_bytes():
                         file.write(block)
@@ -169,5 +172,8 @@ def _is_as(path: Path, session: dict[str, Any]) -> bool:
     if not path.exists() or session["status"] in {"running", "queued", "waiting"}:
         return False
     with path.open("rb") as file:
-        kept = json.loads(file.readline() or b"{}")
-    return bool(kept.get("updated_at") == session["updated_at"])
+        try:
+            kept = json.loads(file.readline())
+        except ValueError:  # damaged
+            return False
+    return isinstance(kept, dict) and kept.get("updated_at") == session["updated_at"]
