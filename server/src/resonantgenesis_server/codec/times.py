@@ -6,8 +6,13 @@ from datetime import UTC, datetime
 
 
 def rfc3339(seconds: float) -> str:
-    """UTC with microseconds, e.g. `2026-02-21T00:00:00.000000Z`; `seconds` are since 1970."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    """UTC with microseconds, e.g. `2026-02-21T00:00:00.000000Z`; `seconds` are since 1970.
+
+    Rounded as the stores round, so that a time is the same before and after it was kept.
+    """
+    whole, micros = divmod(round(seconds * 1_000_000), 1_000_000)
+    moment = datetime.fromtimestamp(whole, UTC).replace(microsecond=micros)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def rfc3339_or_none(seconds: float | None) -> str | None:
