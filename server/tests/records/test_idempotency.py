@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 from resonantgenesis_server.model.errors import Conflict
+from resonantgenesis_server.model.principal import Principal
 from resonantgenesis_server.records.base import (
     AgentRecord,
     KeyUsed,
@@ -60,6 +61,21 @@ async def test_an_answer_is_remembered_for_the_window(
     clock.now += 0.001
     assert await get(records, name) is None
     await records.idempotency.remember(once(name), None)
+
+
+async def test_a_person_s_keys_are_forgotten_and_no_other_s(
+    records: Records, name: RequestName
+) -> None:
+    scopes = [
+        Principal(name.organization_id, "", frozenset(), subject, session).idempotency_scope
+        for subject in ("Ann_é", "ann_é", "Ann%é", "Ann_é2")
+        for session in (None, "sess_1")
+    ]
+    for scope in scopes:
+        await records.idempotency.remember(once(replace(name, subject=scope)), b"{}")
+    assert (await records.erasure.forget_subject(name.organization_id, "Ann_é")) == (0, 2)
+    found = [await get(records, replace(name, subject=scope)) is not None for scope in scopes]
+    assert found == [False, False, *[True] * 6]
 
 
 async def test_what_is_made_and_its_key_are_one(records: Records, org: Organization) -> None:

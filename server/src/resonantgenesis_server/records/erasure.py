@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import delete, func, or_, select, update
 
 from . import tables
 from .database import RecordsDatabase
@@ -27,7 +27,11 @@ class ErasureRepository:
         bound = json.dumps([subject])[:-1] + ","
         own = delete(kept).where(
             kept.c.organization_id == organization_id,
-            or_(kept.c.subject == subject, kept.c.subject.startswith(bound, autoescape=True)),
+            # Not LIKE: for SQLite `Ann` is like `ann`.
+            or_(
+                kept.c.subject == subject,
+                func.substr(kept.c.subject, 1, len(bound)) == bound,
+            ),
         )
         async with self._database.write() as connection:
             turns = (await connection.execute(unnamed.values(subject=""))).rowcount
