@@ -30,6 +30,7 @@ async def test_a_terminal_that_is_closed_drains_the_server(tmp_path: Path) -> No
     arguments = [*COMMAND, "serve", "--port", str(port), "--data", str(tmp_path / "data")]
     pid, terminal = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests run under nohup
         os.execv(arguments[0], arguments)
     try:
         await ready(f"http://127.0.0.1:{port}")
