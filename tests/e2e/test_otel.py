@@ -185,6 +185,16 @@ async def test_a_collector_that_is_away_stops_nothing(collector: Collector, tmp_
             execute = {"agent_id": "guide", "goal": "count to 2"}
             turn = (await client.post("/v1/sessions/execute", json=execute)).json()
             assert turn["output"] == "1 2"
+            # Headers are no way to write into the server's log.
+            garbage = {
+                "traceparent": "written-by-a-client" * 50,
+                "tracestate": "written-by-a-client",
+                "baggage": "written-by-a-client," * 300,
+            }
+            answer = await client.get("/v1/sessions", headers=garbage)
+            await client.get("/v1/sessions", headers=garbage | {"traceparent": TRACEPARENT})
+            assert answer.status_code == 200
+    assert "written-by-a-client" not in server.log and "Baggage" not in server.log
 
 
 def test_nothing_of_it_is_loaded_unless_it_is_on() -> None:

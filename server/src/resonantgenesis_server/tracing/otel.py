@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -47,6 +48,12 @@ _W3C = TraceContextTextMapPropagator()
 _KINDS = {"internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT, "server": SpanKind.SERVER}
 #: Seconds that a stop waits until all is sent, and an export until the loop has told the metrics.
 _LAST, _TOLD = 5.0, 5.0
+#: Loggers of the library that warn of what clients send: anybody could fill the server's log.
+_OF_CLIENTS = (
+    "opentelemetry.baggage.propagation",
+    "opentelemetry.trace.propagation.tracecontext",
+    "opentelemetry.trace.span",
+)
 #: Durations in seconds and tokens, as the conventions advise.
 _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _TOKENS = tuple(4.0**power for power in range(14))
@@ -128,6 +135,8 @@ class OtelSpans(spans.Spans):
     def __init__(self, *, shows_content: bool) -> None:
         """Raises StartupError."""
         _check_protocol()
+        for name in _OF_CLIENTS:
+            logging.getLogger(name).setLevel(logging.ERROR)
         self.shows_content = shows_content
         resource = _resource()
         self._traces = TracerProvider(resource=resource, shutdown_on_exit=False)
