@@ -190,10 +190,12 @@ async def blobs_alone(settings: Settings) -> Blobs:
 
 async def open_backup_place(where: str, *, make: bool = False) -> BackupPlace:
     """Where backups lie: a directory or s3://BUCKET/PREFIX. `make`: make a directory that is
-    missing. Raises BlobError, and StartupError for a place that cannot be one."""
+    missing; without it a directory is only read. Raises BlobError, and StartupError for a place
+    that cannot be one."""
     if not where.startswith("s3://"):
         folder = await asyncio.to_thread(_folder_of, where, make)
-        blobs: Blobs = await DiskBlobs.open(folder / "files", shared=True)
+        root = folder / "files"
+        blobs = await DiskBlobs.open(root, shared=True) if make else DiskBlobs.to_read(root)
         return BackupPlace(where, blobs, DiskDocuments(folder))
     s3 = _s3()
     try:

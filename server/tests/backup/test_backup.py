@@ -285,6 +285,19 @@ def test_neither_a_place_without_a_name_nor_one_for_no_store_is_made(
     assert not list(tmp_path.iterdir())
 
 
+async def test_a_place_is_only_read_to_restore_and_to_verify(
+    store: Store, place: BackupPlace, tmp_path: Path
+) -> None:
+    await store.put(b"content")
+    await store.back_up(place)
+    folder = tmp_path / "place"
+    (folder / "files" / "tmp").rmdir()
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    for words in (["verify", str(folder)], ["restore", str(folder), "--data", str(tmp_path / "n")]):
+        assert await asyncio.to_thread(main, words) == 0
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
 async def test_damage_of_a_backup_is_found_and_not_restored(
     store: Store, place: BackupPlace, tmp_path: Path
 ) -> None:

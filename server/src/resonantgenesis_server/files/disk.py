@@ -102,6 +102,11 @@ class DiskBlobs:
             raise
         return cls(root, disk, reserve, 0.0 if shared else opened)
 
+    @classmethod
+    def to_read(cls, root: Path) -> DiskBlobs:
+        """The blobs of a directory in which nothing is written: it may be read-only."""
+        return cls(root, Disk(), 0, 0.0)
+
     async def begin(self, expected: int = 0) -> DiskWriter:
         path = self._root / "tmp" / secrets.token_hex(16)
         target = _Target(path, self._root, self._folders, self._reserve)
