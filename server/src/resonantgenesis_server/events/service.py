@@ -342,7 +342,7 @@ def _still_there(written: list[Entry]) -> Entry:
 def _check_type(kind: str) -> None:
     if len(kind) > _MAX_TYPE or _TYPE.fullmatch(kind) is None:
         raise InvalidRequest.field("type", "is not a type like app.order.paid")
-    is_ours = kind in SERVER_TYPES or kind.startswith(AUDIT)
+    is_ours = kind in SERVER_TYPES or f"{kind}.".startswith(AUDIT)
     if is_ours or kind.partition(".")[0] not in PUBLISHABLE:
         raise Forbidden(
             f"only the server writes {kind}; publish app.* types, or types of your own under"
