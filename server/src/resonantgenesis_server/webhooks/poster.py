@@ -6,7 +6,7 @@ import asyncio
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -62,11 +62,17 @@ class Slots:
         )
 
     @asynccontextmanager
-    async def taken(self, organization_id: str, *, is_failing: bool) -> AsyncIterator[None]:
+    async def taken(
+        self, organization_id: str, *, is_failing: bool, wait: float | None = None
+    ) -> AsyncIterator[None]:
+        """Raises TimeoutError if there is none for `wait` seconds; None: as long as it takes."""
         lanes = self._organizations.get(organization_id)
         if lanes is None:
             lanes = self._organizations[organization_id] = _Lanes(self._of_organization)
-        async with lanes.lane(is_failing), self._total.lane(is_failing):
+        async with AsyncExitStack() as stack:
+            async with asyncio.timeout(wait):
+                for each in (lanes, self._total):
+                    await stack.enter_async_context(each.lane(is_failing))
             yield
 
 
@@ -104,10 +110,11 @@ class Poster:
         message: Message,
         *,
         is_failing: bool = False,
+        wait: float | None = None,
     ) -> Outcome:
         """One attempt, once there is a slot; `kept` is the endpoint as the records have it. Any
-        answer but 2xx is a failure, and a redirect is never followed."""
-        async with self._slots.taken(organization_id, is_failing=is_failing):
+        answer but 2xx is a failure, and a redirect is never followed. `wait`: see `Slots.taken`."""
+        async with self._slots.taken(organization_id, is_failing=is_failing, wait=wait):
             with spans.delivery(message.type, message.id, message.traceparent) as span:
                 outcome = await self._attempt(kept, message)
                 span.set(http__response__status_code=outcome.status)

@@ -11,7 +11,7 @@ from ..agents.engines.http.endpoint import parse_url
 from ..codec.times import rfc3339
 from ..events.service import EventService
 from ..feed.filter import may_match, unknown_pattern
-from ..model.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from ..model.errors import Conflict, Forbidden, InvalidRequest, NotFound, RateLimited
 from ..model.events import AUDIT, event_stream
 from ..model.ids import id_of, new_id
 from ..model.principal import Principal
@@ -33,6 +33,8 @@ from .sender import CALLBACK_EVENTS, delivery_of, selection_of
 
 #: Headers of the owner's: how many, and characters of a value.
 MAX_HEADERS, MAX_HEADER = 16, 1_000
+#: Seconds that a test waits for a place.
+_TEST_WAIT = 15.0
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 #: Headers that the server itself sets, or that say where a message ends.
@@ -222,15 +224,24 @@ class WebhookService:
         return await self._deliveries.list(webhook_id, failed=failed, limit=limit, cursor=cursor)
 
     async def test(self, principal: Principal, webhook_id: str) -> DeliveryRecord:
-        """Send an event of type `webhook.test` now, once, also if the webhook is disabled."""
+        """Send an event of type `webhook.test` now, once, also if the webhook is disabled. Raises
+        RateLimited if receivers that do not answer hold all places."""
         webhook = await self.get(principal, webhook_id)
         message = trial(
             new_id("evt"), webhook.format, webhook.organization_id, webhook.id, self._now()
         )
         # Nobody knows whether this receiver answers, so it holds up none of those that do.
-        outcome = await self._poster.post(
-            webhook.organization_id, webhook.endpoint, message, is_failing=True
-        )
+        try:
+            outcome = await self._poster.post(
+                webhook.organization_id,
+                webhook.endpoint,
+                message,
+                is_failing=True,
+                wait=_TEST_WAIT,
+            )
+        except TimeoutError:
+            words = "receivers that do not answer hold all places of your organization"
+            raise RateLimited(f"{words}; try again later", retry_after=_TEST_WAIT) from None
         delivery = delivery_of(webhook.id, message, outcome, 1, self._now())
         await self._webhooks.advance([], [delivery])
         return delivery
