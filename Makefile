@@ -7,9 +7,9 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 PACKAGES := server/pyproject.toml sdk/python/pyproject.toml
-# How many tests run at once: three more than there are processors, since many wait for a process or
+# How many tests run at once: four more than there are processors, since many wait for a process or
 # a clock. And anything else for the program behind a verb: make test ARGS="-k sse"
-JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 3)))
+JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 4)))
 ARGS ?=
 # The documentation and the console, in the server's package.
 SITE := server/src/resonantgenesis_server/site/index.html
