@@ -6,11 +6,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from files_harness import World, opened
+from resonantgenesis_server.http import transfer
 from resonantgenesis_server.model.errors import Internal
 
 pytestmark = pytest.mark.anyio
@@ -240,20 +242,25 @@ async def test_an_upload_has_a_least_speed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("rate", "whole"), [(1_000_000, False), (20_000, True)])
-async def test_a_download_has_a_least_speed(tmp_path: Path, rate: int, whole: bool) -> None:
+async def test_a_download_has_a_least_speed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: int, whole: bool
+) -> None:
     """Only the time that its client takes counts, and only over the window."""
+    now = 0.0
+    monkeypatch.setattr(transfer, "time", SimpleNamespace(monotonic=lambda: now))
     async with opened(tmp_path / "data", stall=1, transfer_rate=rate) as world:
         file = await world.upload(b"x" * 400_000)
         headers = await world.key()
         taken: list[Any] = []
 
         async def receive() -> dict[str, Any]:
-            await asyncio.sleep(60)
-            return {"type": "http.disconnect"}
+            await asyncio.Event().wait()
+            raise AssertionError
 
         async def send(message: Any) -> None:
+            nonlocal now
             if message.get("body"):
-                await asyncio.sleep(0.3)
+                now += 0.3
             taken.append(message)
 
         authorization = headers["Authorization"].encode()
@@ -273,7 +280,7 @@ async def test_a_download_has_a_least_speed(tmp_path: Path, rate: int, whole: bo
         assert (not taken[-1].get("more_body")) is whole
 
 
-async def test_keys_of_an_organization(tmp_path: Path) -> None:
+async def test_keys_of_an_organization(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(tmp_path / "data", organization_keys=4) as world:
         first = await world.key()  # beside the bootstrap key
 
@@ -292,8 +299,11 @@ async def test_keys_of_an_organization(tmp_path: Path) -> None:
         made = next(answer.json() for answer in answers if answer.status_code == 201)
         assert (await world.client.delete(f"/v1/keys/{made['id']}", headers=first)).is_success
         assert (await make(again, expires_in=1)).status_code == 201
-        while (await make(first)).status_code != 201:  # the one that expires makes room too
-            await asyncio.sleep(0.1)
+        assert (await make(first)).status_code == 409
+        keys = world.parts.records.keys
+        now = keys._clock() + 1
+        monkeypatch.setattr(keys, "_clock", lambda: now)
+        assert (await make(first)).status_code == 201  # the one that expires makes room too
         assert (await make(await world.stranger())).status_code == 201
         assert (await make()).status_code == 201  # the bootstrap key
         assert len(await limit_events(world, "organization_keys")) == 1

@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -90,10 +91,22 @@ def test_a_pipe_that_nobody_reads_drops_what_is_too_much_and_tells(
     assert pipe.read() == b"again\n"
 
 
-def test_what_cannot_be_written_is_tried_again(pipe: Reader) -> None:
+def test_what_cannot_be_written_is_tried_again(
+    pipe: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, refused = os.write, threading.Event()
+
+    def watched(descriptor: int, data: bytes) -> int:
+        try:
+            return write(descriptor, data)
+        except BrokenPipeError:
+            refused.set()
+            raise
+
+    monkeypatch.setattr(os, "write", watched)
     os.close(pipe.read_end)  # EPIPE
     pipe.output.put(b"kept\n")
-    time.sleep(0.1)
+    assert refused.wait(PATIENCE)
     pipe.read_end, again = os.pipe()
     os.dup2(again, pipe.write_end)
     os.close(again)

@@ -66,10 +66,13 @@ async def test_a_node_whose_beat_stands_still_is_dead_for_ever(feed_node: Open) 
 async def test_a_node_that_beats_is_not_declared_dead_though_it_writes_nothing(
     feed_node: Open,
 ) -> None:
-    one, two = await feed_node(), await feed_node()
-    await know_each_other(one, two)
-    await asyncio.sleep(1.5)
-    assert one.log.nodes.others and two.log.nodes.others
+    one, two, third = await feed_node(), await feed_node(), await feed_node()
+    await know_each_other(one, two, third)
+    await stand_still(third)
+    # They have written nothing for as long as the one that is dead by then.
+    await until(lambda: all(third.log.node not in n.log.nodes.others for n in (one, two)))
+    assert list(one.log.nodes.others) == [two.log.node]
+    assert list(two.log.nodes.others) == [one.log.node]
     await two.log.append(Append("s", [ENTRY]))
 
 
