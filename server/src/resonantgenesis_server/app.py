@@ -12,26 +12,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 
 from . import metrics
-from .agents.base import Agent
-from .agents.declared import Declaration
 from .agents.engines.http.endpoint import EndpointRecords
-from .agents.engines.llm.settings import EngineWorkers
-from .agents.engines.python import PythonAgent
-from .agents.loading import AgentLoadError
-from .agents.loop_watch import LoopWatch
-from .agents.registry import Agents, Engines
 from .agents.tools.opening import open_toolbox
-from .agents.tools.toolbox import Toolbox
 from .agents.workers.directory import WorkerDirectory
 from .agents.workers.nodes import WorkerNodes
 from .agents.workers.pool import WorkerPool
 from .calls import Calls
 from .config.settings import Settings
+from .configured_agents import configured_agents, open_engines
 from .datadir.clock import keeping_clock
 from .erasure import Erasure
 from .events.outbox import OutboxRelay
@@ -54,14 +47,11 @@ from .http.workers.routes import WorkerRoutes
 from .log.base import Entry, OnCommit
 from .log.sqlite.log import SqliteLog
 from .logging.setup import say
-from .logging.startup import StartupError
 from .maintenance import Housekeeper, Retention, RetentionJob, old_events, old_records, old_requests
 from .metrics import LoopLag
 from .model.clock import Clock
 from .model.limits import Limits
 from .nodes import Load, NodeDirectory, NodeStatus, node_id
-from .records.agents import AgentDirectory
-from .records.base import AgentRecord
 from .records.bootstrap import bootstrap
 from .records.credentials import CredentialHasher
 from .records.store import Records
@@ -168,8 +158,8 @@ async def open_parts(
         hasher = await open_hasher(settings, records)
         # Bad settings of tools and agents are found before an API key is made and shown.
         tools = await stack.enter_async_context(open_toolbox(settings.tools, limits.chunk))
-        engines = await _open_engines(stack, settings, tools, hasher)
-        directory, agents = _configured_agents(settings, records, engines)
+        engines = await open_engines(stack, settings, tools, hasher)
+        directory, agents = configured_agents(settings, records, engines)
         await _bootstrap(settings, records, hasher)
 
         hub = Hub()
@@ -545,61 +535,3 @@ async def _bootstrap(settings: Settings, records: Records, hasher: CredentialHas
     # Shown once, and on a terminal only: a file or a log would keep the key.
     where = f"(also in {path}): {made.generated}" if os.isatty(1) else f"is in {path}"
     say(f"API key {where}")
-
-
-_GUIDE = "guide"
-
-
-async def _open_engines(
-    stack: contextlib.AsyncExitStack,
-    settings: Settings,
-    tools: Toolbox,
-    hasher: CredentialHasher,
-) -> Engines:
-    """The engines that agents run on, and the watch over agents; `stack` closes them."""
-    workers = EngineWorkers(settings.engine_workers, settings.log_level, settings.log_format)
-    limits = settings.limits
-    pool = WorkerPool(wait=limits.worker_wait, grace=limits.worker_grace)
-    endpoints = EndpointRecords(hasher.derive)
-    engines = Engines(settings.llm, tools, workers, pool, settings.http_agents, endpoints)
-    stack.push_async_callback(engines.close)
-    await engines.start()
-    loop_watch = LoopWatch(isolate=settings.isolate_blocking_agents)
-    loop_watch.start()
-    stack.push_async_callback(loop_watch.close)
-    return engines
-
-
-def _limits_of(settings: Settings, agent: str) -> dict[str, Any]:
-    """Its limits in the configuration, by the names of an agent's `defaults`."""
-    limits = settings.agent_limits.get(agent)
-    return {} if limits is None else limits.model_dump(exclude_none=True)
-
-
-def _configured_agents(
-    settings: Settings, records: Records, engines: Engines
-) -> tuple[AgentDirectory, Agents]:
-    """The agents of the configuration and of the records. Raises StartupError."""
-    built: dict[str, Agent] = {
-        _GUIDE: engines.build(_GUIDE, {"words_per_second": settings.words_per_second})
-    }
-    limits = _limits_of(settings, _GUIDE)
-    configured = {_GUIDE: AgentRecord(_GUIDE, "", "Guide", _GUIDE, defaults=limits)}
-    for name, reference in settings.agents.items():
-        try:
-            agent = engines.build("python", {"reference": reference}, trusted=True)
-        except AgentLoadError as error:
-            raise StartupError(f"agent {name}: {str(error).removeprefix('agent ')}") from error
-        built[name] = agent
-        declared = agent.declared if isinstance(agent, PythonAgent) else Declaration()
-        configured[name] = AgentRecord(
-            name,
-            "",
-            name,
-            "python",
-            defaults=declared.defaults() | _limits_of(settings, name),
-            description=declared.description,
-            input_schema=declared.input_schema,
-        )
-    directory = AgentDirectory(records.agents, configured)
-    return directory, Agents(directory, built, engines)
