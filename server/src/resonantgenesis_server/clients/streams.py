@@ -1,25 +1,21 @@
-"""What the routes of other protocols share: names of sessions, a turn's start, and its stream."""
+"""What the routes of other protocols share: a turn's start, and its stream."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ..codec.json import dumps, loads
+from ..codec.json import dumps
 from ..codec.sse import OPENING
 from ..http.auth.authenticator import require
 from ..http.limits import RequestLimit
 from ..http.sse.stream import Headers, SseEncoder, SseStream, StreamHeaders, session_headers
 from ..http.watchdog import StreamWatchdog
 from ..log.base import Entry
-from ..model.errors import InvalidRequest, NotFound, SessionNotFound
-from ..model.ids import id_of
+from ..model.errors import NotFound, SessionNotFound
 from ..model.limits import Limits
 from ..model.principal import Principal
 from ..records.agents import AgentDirectory
@@ -29,36 +25,10 @@ from ..sessions.request import TurnRef, TurnRequest
 from ..sessions.service import SessionService
 from ..sessions.state import SessionState
 from .frames import FramesEncoder, TurnFrames
+from .names import SessionAlias, check_name
 
-#: Characters of an id that a client chooses.
-_LONGEST_ID = 255
 #: Chunks that one read of the log takes.
 _PAGE = 2_000
-_TURN = re.compile(r"(sess_[A-Za-z0-9]{1,64})\.([1-9][0-9]{0,8})")
-
-
-@dataclass(frozen=True, slots=True)
-class SessionAlias:
-    """A client's own name of a session, e.g. the chat id of the AI SDK.
-
-    `agent_id` None: the name alone says which session is meant, whatever its agent.
-    """
-
-    protocol: str
-    agent_id: str | None
-    name: str
-
-    def session_id(self, principal: Principal) -> str:
-        """The session's id: a function of the name and of its owner, so nothing has to be kept and
-        two requests that begin at once mean one session."""
-        owner = (principal.organization_id, principal.idempotency_scope)
-        return id_of("sess", *owner, self.protocol, self.agent_id or "", self.name)
-
-
-def turn_named(name: str) -> tuple[str, int] | None:
-    """The session and the turn of an id like `sess_….3`."""
-    match = _TURN.fullmatch(name)
-    return (match[1], int(match[2])) if match else None
 
 
 class ClientStreams:
@@ -85,7 +55,7 @@ class ClientStreams:
     ) -> tuple[str, SessionState] | None:
         """The conversation's session, if there is one that the caller sees. The name may be the id
         of a session."""
-        _check_name(alias.name)
+        check_name(alias.name)
         named = [alias.name, alias.session_id(principal)]
         if principal.session_id is not None:  # whatever the client calls it
             is_other = alias.name.startswith("sess_") and alias.name != principal.session_id
@@ -189,25 +159,6 @@ class ClientStreams:
                 after = entry.position
             if page.at_end:
                 return
-
-
-def _check_name(name: str) -> None:
-    if not 1 <= len(name) <= _LONGEST_ID or not name.isprintable():
-        raise InvalidRequest.field("id", f"1 to {_LONGEST_ID} printable characters")
-
-
-def digest_key(protocol: str, parts: Sequence[str]) -> str:
-    """An Idempotency-Key for a request that has none, from what makes it the same request."""
-    text = "\0".join(parts).encode("utf-8", "surrogatepass")
-    return f"{protocol}:{hashlib.sha256(text).hexdigest()}"
-
-
-def json_or_text(text: str) -> Any:
-    """The value of a JSON text, or the text itself if it is none."""
-    try:
-        return loads(text)
-    except ValueError:
-        return text
 
 
 async def visible_agents(agents: AgentDirectory, principal: Principal) -> list[AgentRecord]:

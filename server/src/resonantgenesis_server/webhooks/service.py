@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from ..records.webhooks import (
     progress_values,
 )
 from ..sessions.request import TurnRef
-from ..sessions.service import SessionService
+from ..sessions.state import SessionState
 from .dispatcher import WebhookDispatcher
 from .message import Format, trial
 from .poster import Poster
@@ -298,8 +298,14 @@ class WebhookService:
 
     # -- callbacks -------------------------------------------------------------------------
 
-    async def callback(self, principal: Principal, url: str, secret: str) -> NewCallback:
-        """A callback for what happens from now on."""
+    async def callback(
+        self, principal: Principal, wanted: tuple[str, str] | None
+    ) -> NewCallback | None:
+        """A callback to this address, with this secret, for what happens from now on; None for
+        none."""
+        if wanted is None:
+            return None
+        url, secret = wanted
         self._check_url(url, "callback_url")
         try:
             endpoint, _ = self._endpoints.make(url, secret)
@@ -312,11 +318,16 @@ class WebhookService:
         progress = await self._from_now(callback.principal, rfc3339(at))
         return replace(callback, progress=progress)
 
-    async def keep_of(self, callback: NewCallback, ref: TurnRef, sessions: SessionService) -> None:
+    async def keep_of(
+        self,
+        callback: NewCallback,
+        ref: TurnRef,
+        authorize: Callable[[Principal, str], Awaitable[SessionState]],
+    ) -> None:
         """Tell this address when the turn waits or ends. A turn that was joined may have ended
-        before."""
+        before; `authorize` gives the state of its session."""
         if ref.joined:
-            state = await sessions.authorize(callback.principal, ref.session_id)
+            state = await authorize(callback.principal, ref.session_id)
             if state.info is not None:
                 callback = await self._since(callback, state.info.created_at)
         await self.keep(callback, ref.session_id, ref.turn)

@@ -37,7 +37,8 @@ from ..json_rpc import (
     rpc_refusal,
     rpc_result,
 )
-from ..streams import ClientStreams, SessionAlias, answer_json, digest_key, turn_named
+from ..names import SessionAlias, digest_key, turn_named
+from ..streams import ClientStreams, answer_json
 from .card import VERSIONS, agent_card
 from .encode import TaskFrames, TaskInfo
 

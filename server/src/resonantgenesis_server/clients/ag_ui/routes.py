@@ -25,14 +25,8 @@ from ...model.principal import Principal
 from ...records.agents import AgentDirectory
 from ...sessions.answers import InputRequest
 from ...sessions.request import TurnRef
-from ..streams import (
-    ClientStreams,
-    SessionAlias,
-    answer_json,
-    digest_key,
-    json_or_text,
-    visible_agents,
-)
+from ..names import SessionAlias, digest_key, json_or_text
+from ..streams import ClientStreams, answer_json, visible_agents
 from .encode import RunFrames, ThreadFrames
 
 _PROTOCOL = "ag-ui"

@@ -17,8 +17,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ...codec.json import dumps, loads
-from ...http.api.session_models import ExecuteBody, validated
-from ...http.api.sessions import Reader, Writer
+from ...http.api.session_models import ExecuteBody, Reader, Writer, validated
 from ...http.auth.authenticator import require
 from ...http.body import read_json
 from ...http.errors import documented_errors
@@ -32,7 +31,8 @@ from ...model.principal import Principal
 from ...sessions.answers import MAX_REASON, InputRequest
 from ...sessions.request import TurnRef
 from ...sessions.state import SessionState, digest
-from ..streams import ClientStreams, SessionAlias, digest_key, turn_named
+from ..names import SessionAlias, digest_key, turn_named
+from ..streams import ClientStreams
 from .encode import END, HEADERS, UiMessageFrames
 from .messages import UiMessageFold, ui_messages
 

@@ -15,8 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ...codec.sse import OPENING
-from ...http.api.session_models import TurnNumber
-from ...http.api.sessions import PATH, Reader, SessionId
+from ...http.api.session_models import PATH, Reader, SessionId, TurnNumber
 from ...http.auth.authenticator import require
 from ...http.errors import documented_errors
 from ...http.params import text_header

@@ -18,7 +18,7 @@ from ...model.errors import NotFound
 from ...model.principal import Principal
 from ...sessions.service import SessionService, described
 from ...sessions.state import SessionState, TurnState
-from ..streams import SessionAlias
+from ..names import SessionAlias
 from .messages import MESSAGE_ID, MOST_MESSAGES, Json, interrupts_in, page_messages
 
 PROTOCOL = "langgraph"

@@ -17,7 +17,7 @@ from ...codec.json import NotJson, dumps, loads
 from ..forms import elicitation
 from ..frames import Chunk, TurnFrames, data_frame
 from ..json_rpc import Json, RpcId, is_rpc_id, rpc_result
-from ..streams import turn_named
+from ..names import turn_named
 
 #: Characters of an event's id.
 _LONGEST_PLACE = 1_500

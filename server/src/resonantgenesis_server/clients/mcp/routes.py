@@ -46,7 +46,8 @@ from ..json_rpc import (
     rpc_refusal,
     rpc_result,
 )
-from ..streams import ClientStreams, answer_json, digest_key, turn_named
+from ..names import digest_key, turn_named
+from ..streams import ClientStreams, answer_json
 from .encode import CallFrames, ToolCallInfo, place_of, tool_result
 from .tools import (
     ASK,

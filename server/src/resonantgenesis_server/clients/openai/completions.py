@@ -14,7 +14,7 @@ from typing import Any, Self
 from ...codec.json import dumps
 from ...sessions.request import TurnRef
 from ..frames import Chunk, TurnFrames, data_frame
-from ..streams import turn_named
+from ..names import turn_named
 
 Json = dict[str, Any]
 END = b"data: [DONE]\n\n"

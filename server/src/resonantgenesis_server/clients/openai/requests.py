@@ -11,7 +11,7 @@ from ...http.schemas import Body, JsonObject, LongText, Name, Word
 from ...model.errors import InvalidRequest
 from ...sessions.answers import MAX_REASON, InputRequest
 from ...sessions.request import TurnRef
-from ..streams import json_or_text
+from ..names import json_or_text
 from .completions import call_of
 
 _TEXT_PARTS = {"text", "input_text", "output_text"}

@@ -28,14 +28,8 @@ from ...model.principal import Principal
 from ...records.agents import AgentDirectory
 from ...sessions.request import TurnRef, TurnRequest
 from ...sessions.state import TurnState
-from ..streams import (
-    ClientStreams,
-    SessionAlias,
-    answer_json,
-    digest_key,
-    turn_named,
-    visible_agents,
-)
+from ..names import SessionAlias, digest_key, turn_named
+from ..streams import ClientStreams, answer_json, visible_agents
 from .completions import CompletionFrames
 from .requests import (
     CompletionBody,

@@ -15,8 +15,16 @@ from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
 from ..routing import api_router
 from ..schemas import MAX_POSITION, PageBody, PageLimit
-from .session_models import EditBody, ForkBody, PostBody, SessionBody
-from .sessions import PATH, Reader, SessionId, Writer
+from .session_models import (
+    PATH,
+    EditBody,
+    ForkBody,
+    PostBody,
+    Reader,
+    SessionBody,
+    SessionId,
+    Writer,
+)
 
 _MESSAGES = PATH + "/{session_id}/messages"
 _FORK = PATH + "/{session_id}/fork"

@@ -31,8 +31,15 @@ from ..sse.routes import FRAMES, LastEventId, StreamRoutes, as_dict
 from ..sse.stream import session_headers
 from ..waiting import waiting
 from ..watchdog import StreamWatchdog
-from .session_models import CalledExecuteBody, CalledTurnBody, TurnResult, validated
-from .sessions import PATH, SessionId, Writer
+from .session_models import (
+    PATH,
+    CalledExecuteBody,
+    CalledTurnBody,
+    SessionId,
+    TurnResult,
+    Writer,
+    validated,
+)
 
 _EXECUTED: Responses = {
     200: FRAMES,
@@ -132,7 +139,7 @@ class ExecuteRoutes:
         self._authorize(principal, turn_request)
         if not turn_request.joins:
             await self._requests.take_for(scope)
-        callback = await body.callback(principal, self._webhooks)
+        callback = await self._webhooks.callback(principal, body.callback(principal))
         wants_stream = body.stream or _accepts_stream(scope)
         with self._watch.opening(principal) if wants_stream else nullcontext() as place:
             ref = await self._service.execute(
@@ -142,7 +149,7 @@ class ExecuteRoutes:
                 request_id=scope["state"]["request_id"],
             )
             if callback is not None:
-                await self._webhooks.keep_of(callback, ref, self._service)
+                await self._webhooks.keep_of(callback, ref, self._service.authorize)
             if place is not None:
                 start = ReadFrom(after=ref.resume_from, turn=ref.turn, compact=body.compact)
                 await self._streams.stream(scope, receive, send, ref.session_id, start, place)

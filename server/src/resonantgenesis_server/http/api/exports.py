@@ -22,7 +22,7 @@ from ..routing import api_router, streamed
 from ..transfer import StreamedBody, disposition, send_answer
 from ..watchdog import StreamWatchdog
 from .events import FiltersText, Patterns, Since, parse_filters, split_patterns
-from .sessions import SessionId
+from .session_models import SessionId
 
 SESSION = "/v1/sessions/{session_id}/export"
 EVENTS = "/v1/events/export"

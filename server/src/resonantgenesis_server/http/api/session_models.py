@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeVar
 
+from fastapi import Depends, Header, Path
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticKnownError
 
@@ -15,12 +16,17 @@ from ...model.limits import MIB, Limits
 from ...model.principal import Principal
 from ...sessions.answers import MAX_REASON, InputRequest
 from ...sessions.request import CreateSpec, IfBusy, OnDisconnect, TurnRequest
-from ...webhooks.service import NewCallback, WebhookService
-from ..auth.authenticator import require
+from ..auth.authenticator import require, scoped
 from ..errors import bad_fields, problem_text
 from ..params import check_known
 from ..schemas import MAX_POSITION, NO_NUL, Body, JsonObject, Name
 
+PATH = "/v1/sessions"
+
+Reader = Annotated[Principal, Depends(scoped("sessions:read"))]
+Writer = Annotated[Principal, Depends(scoped("sessions:write"))]
+SessionId = Annotated[str, Path(min_length=1, max_length=128)]
+Epoch = Annotated[str | None, Header(alias="X-Log-Epoch", max_length=64)]
 Position = Annotated[int, Field(ge=0, le=MAX_POSITION)]
 TurnNumber = Annotated[int, Field(ge=1, le=MAX_POSITION)]
 AgentId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -41,8 +47,8 @@ class CallbackBody(Body):
         description="`whsec_` and base64 of 24 to 64 bytes, which sign what is sent there.",
     )
 
-    async def callback(self, principal: Principal, webhooks: WebhookService) -> NewCallback | None:
-        """The callback that the body asks for. Raises ApiError."""
+    def callback(self, principal: Principal) -> tuple[str, str] | None:
+        """The address and the secret of the callback that the body asks for. Raises ApiError."""
         if self.callback_url is None:
             if self.callback_secret is not None:
                 raise InvalidRequest.field("callback_secret", "needs a callback_url")
@@ -50,7 +56,7 @@ class CallbackBody(Body):
         require(principal, "webhooks:write")
         if self.callback_secret is None:
             raise InvalidRequest.field("callback_secret", "is required with a callback_url")
-        return await webhooks.callback(principal, self.callback_url, self.callback_secret)
+        return self.callback_url, self.callback_secret
 
 
 class CreateBody(CallbackBody):

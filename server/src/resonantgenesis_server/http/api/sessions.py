@@ -4,43 +4,40 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from ...model.limits import Limits
-from ...model.principal import Principal
 from ...records.base import ListPage
 from ...sessions.service import SessionService
 from ...sessions.state import SessionStatus
 from ...webhooks.service import WebhookService
-from ..auth.authenticator import scoped
 from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
 from ..routing import api_router
 from ..schemas import MAX_POSITION, PageBody, PageCursor, PageLimit, page_body
 from ..waiting import waiting_for
 from .session_models import (
+    PATH,
     AgentId,
     CancelBody,
     CancelByKeyBody,
     CancelResult,
     CreateBody,
+    Epoch,
     InputBody,
     InputResultBody,
     PollResult,
+    Reader,
     SessionBody,
+    SessionId,
     SessionItem,
     StepBody,
+    Writer,
 )
 
-PATH = "/v1/sessions"
-
-Reader = Annotated[Principal, Depends(scoped("sessions:read"))]
-Writer = Annotated[Principal, Depends(scoped("sessions:write"))]
-SessionId = Annotated[str, Path(min_length=1, max_length=128)]
 Status = Annotated[SessionStatus | None, Query()]
 After = Annotated[int, Query(ge=0, le=MAX_POSITION)]
-Epoch = Annotated[str | None, Header(alias="X-Log-Epoch", max_length=64)]
 
 
 def sessions_router(
@@ -62,7 +59,7 @@ def sessions_router(
     ) -> Response:
         """Make a session without a turn."""
         spec = body.spec(limits)
-        callback = await body.callback(principal, webhooks)
+        callback = await webhooks.callback(principal, body.callback(principal))
 
         async def make(making: Making) -> SessionBody:
             session_id = await making.reserve("sess")

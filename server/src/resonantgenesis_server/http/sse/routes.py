@@ -35,9 +35,9 @@ from ..api.events import (
 )
 from ..api.events import PATH as EVENTS
 from ..api.events import Reader as EventReader
-from ..api.sessions import PATH as SESSIONS
-from ..api.sessions import Epoch, SessionId
-from ..api.sessions import Reader as SessionReader
+from ..api.session_models import PATH as SESSIONS
+from ..api.session_models import Epoch, SessionId
+from ..api.session_models import Reader as SessionReader
 from ..auth.authenticator import require
 from ..errors import Responses, documented_errors
 from ..params import QueryParams, text_header

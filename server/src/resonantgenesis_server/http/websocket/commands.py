@@ -237,12 +237,12 @@ class Commands:
         self, principal: Principal, request: Execute, turn_request: TurnRequest, request_id: str
     ) -> None:
         message = request.message
-        callback = await message.callback(principal, self._webhooks)
+        callback = await self._webhooks.callback(principal, message.callback(principal))
         ref = await self._sessions.execute(
             principal, turn_request, key=message.idempotency_key, request_id=request_id
         )
         if callback is not None:
-            await self._webhooks.keep_of(callback, ref, self._sessions)
+            await self._webhooks.keep_of(callback, ref, self._sessions.authorize)
         start = await self._start_of_turn(principal, ref, message.compact)
         self._answer("started", message.id, session_id=ref.session_id, turn=ref.turn)
         existing = self.table.get(session_channel(ref.session_id))
