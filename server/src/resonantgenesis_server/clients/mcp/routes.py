@@ -8,9 +8,8 @@ says whether the client can ask a person; the id of an event says which turn it 
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
@@ -41,14 +40,27 @@ from ..json_rpc import (
     RpcError,
     RpcMessage,
     as_rpc_error,
-    is_rpc_id,
     message_of,
     rpc_refusal,
-    rpc_result,
 )
-from ..names import digest_key, turn_named
+from ..names import turn_named
 from ..streams import ClientStreams, answer_json
 from .encode import CallFrames, ToolCallInfo, place_of, tool_result
+from .requests import (
+    ASKS,
+    ASKS_NOT,
+    META,
+    MODERN,
+    OLDER,
+    SESSION,
+    McpRequest,
+    call_info,
+    call_key,
+    fills_forms,
+    request_key,
+    speaks_modern,
+    version_of,
+)
 from .tools import (
     ASK,
     EXECUTE,
@@ -62,19 +74,8 @@ from .tools import (
 )
 
 PATH = "/mcp"
-_PROTOCOL = "mcp"
-MODERN = "2026-07-28"
-#: Versions with `initialize`, newest first.
-_OLDER = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 #: Older clients take an event without data for a broken message.
-_PRIMED = _OLDER[0]
-_SESSION = b"mcp-session-id"
-#: The prefix of the session of a client that can ask a person, and of one that cannot.
-_ASKS, _ASKS_NOT = "mcpa", "mcp"
-_META = "io.modelcontextprotocol/"
-_CLIENT = _META + "clientCapabilities"
-_KEY = "io.resonantgenesis/idempotencyKey"
-_HEADER_MISMATCH, _UNSUPPORTED_VERSION = -32020, -32022
+_PRIMED = OLDER[0]
 _AGENTS = 100
 #: Milliseconds after which a client may read a list again without asking.
 _FRESH = 0
@@ -84,31 +85,6 @@ _INSTRUCTIONS = (
     "Each tool ask_NAME asks an agent and waits for its answer. Give the session_id of an answer to"
     " go on with its conversation. The other tools look at sessions."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class McpRequest:
-    """One message of a client, with the parts of its connection."""
-
-    scope: Scope
-    receive: Receive
-    send: Send
-    message: RpcMessage
-    is_modern: bool
-
-    @property
-    def principal(self) -> Principal:
-        found: Principal = self.scope["state"]["principal"]
-        return found
-
-    @property
-    def meta(self) -> Mapping[str, Any]:
-        found = self.message.params.get("_meta")
-        return found if isinstance(found, Mapping) else {}
-
-    async def answer(self, result: Json) -> None:
-        body = rpc_result(self.message.id, result)
-        await answer_json(self.scope, self.receive, self.send, body)
 
 
 class McpRoutes:
@@ -137,7 +113,7 @@ class McpRoutes:
         try:
             value = await read_json(scope, receive, self._streams.limits, self._streams.watch)
             message = message_of(value)
-            request = McpRequest(scope, receive, send, message, _is_modern(scope, message))
+            request = McpRequest(scope, receive, send, message, speaks_modern(scope, message))
             if message.rpc_id is None or not message.method:
                 await self._hear(request)
                 await Response(status_code=202)(scope, receive, send)
@@ -191,7 +167,7 @@ class McpRoutes:
             case "ping" if not is_modern:
                 return {}
             case "server/discover" if is_modern:
-                said = {"supportedVersions": [MODERN, *_OLDER], "capabilities": _CAPABILITIES}
+                said = {"supportedVersions": [MODERN, *OLDER], "capabilities": _CAPABILITIES}
                 return _modern(said | {"instructions": _INSTRUCTIONS})
             case "tools/list":
                 tools = await self._tools(request.principal, params)
@@ -241,7 +217,7 @@ class McpRoutes:
 
     async def _ask(self, request: McpRequest, name: str, given: Mapping[str, Any]) -> None:
         """Run a turn of an agent, or go on with the one that asked."""
-        info = _info(request)
+        info = call_info(request)
         state = request.message.params.get("requestState") if request.is_modern else None
         if state is not None:
             ref, skip = await self._go_on(request, str(state), info)
@@ -260,7 +236,7 @@ class McpRoutes:
         """Start the turn of a call; the same call made again joins it."""
         kind = ExecuteArguments if agent_id is None else AskArguments
         fields = validated(kind, given).model_dump(exclude_none=True)
-        key = _key(request)
+        key = call_key(request)
         if agent_id is not None:
             fields["agent_id"] = agent_id
             if request.is_modern and key is None:
@@ -311,7 +287,7 @@ class McpRoutes:
         skip: int,
     ) -> None:
         fold = CallFrames(ref.session_id, ref.turn, info)
-        is_primed = not info.is_modern and _version(scope) == _PRIMED
+        is_primed = not info.is_modern and version_of(scope) == _PRIMED
         await self._streams.write(
             scope,
             receive,
@@ -333,7 +309,7 @@ class McpRoutes:
             return
         if message.method == "notifications/cancelled":
             require(request.principal, WRITES)
-            key = _request_key(request.scope, message.params.get("requestId"))
+            key = request_key(request.scope, message.params.get("requestId"))
             # A turn that is not found is over, or never came here.
             with contextlib.suppress(NotFound):
                 if key is not None:
@@ -366,45 +342,9 @@ def _is_local(origin: str) -> bool:
         return False
 
 
-def _version(scope: Scope) -> str | None:
-    return text_header(scope, b"mcp-protocol-version")
-
-
-def _is_modern(scope: Scope, message: RpcMessage) -> bool:
-    """Whether the message is one of 2026-07-28. Raises RpcError for a version that we do not speak,
-    and where the headers contradict the body."""
-    header, meta = _version(scope), message.params.get("_meta")
-    meta = meta if isinstance(meta, Mapping) else {}
-    named = meta.get(_META + "protocolVersion")
-    if named is None and header in {None, *_OLDER}:
-        return False
-    if message.rpc_id is None and header == MODERN:
-        return True
-    if header == MODERN and not {_META + "protocolVersion", _CLIENT} <= meta.keys():
-        problem = "params._meta lacks protocolVersion or clientCapabilities"
-        raise RpcError(INVALID_PARAMS, problem, status=400)
-    if named is not None:
-        _check_headers(scope, message, named)
-    if MODERN not in {header, named}:
-        data = {"supported": [MODERN, *_OLDER], "requested": header or named}
-        raise RpcError(_UNSUPPORTED_VERSION, "unsupported protocol version", status=400, data=data)
-    return True
-
-
-def _check_headers(scope: Scope, message: RpcMessage, named: object) -> None:
-    """Raises RpcError where a header, which proxies may go by, contradicts the body."""
-    said = {b"mcp-protocol-version": named, b"mcp-method": message.method}
-    if message.method == "tools/call":
-        said[b"mcp-name"] = message.params.get("name")
-    for name, inside in said.items():
-        if text_header(scope, name) != inside:
-            problem = f"the header {name.decode()} does not match the body"
-            raise RpcError(_HEADER_MISMATCH, problem, status=400)
-
-
 def _modern(result: Json) -> Json:
     """A list of 2026-07-28, which says how long and for whom it may be kept."""
-    server = {_META + "serverInfo": _server_info()}
+    server = {META + "serverInfo": _server_info()}
     kept = {"ttlMs": _FRESH, "cacheScope": "private"}
     return {"resultType": "complete", **kept, **result, "_meta": server}
 
@@ -415,43 +355,11 @@ def _server_info() -> Json:
 
 def _initialized(scope: Scope, params: Mapping[str, Any]) -> Json:
     asked = params.get("protocolVersion")
-    session_id = new_id(_ASKS if _elicits(params.get("capabilities")) else _ASKS_NOT)
-    scope["state"]["headers"].append((_SESSION, session_id.encode()))
+    session_id = new_id(ASKS if fills_forms(params.get("capabilities")) else ASKS_NOT)
+    scope["state"]["headers"].append((SESSION, session_id.encode()))
     return {
-        "protocolVersion": asked if asked in _OLDER else _OLDER[0],
+        "protocolVersion": asked if asked in OLDER else OLDER[0],
         "capabilities": _CAPABILITIES,
         "serverInfo": _server_info(),
         "instructions": _INSTRUCTIONS,
     }
-
-
-def _elicits(capabilities: object) -> bool:
-    """Whether the client fills in forms; `{}` stands for forms alone."""
-    found = capabilities.get("elicitation") if isinstance(capabilities, Mapping) else None
-    return isinstance(found, Mapping) and (not found or "form" in found)
-
-
-def _info(request: McpRequest) -> ToolCallInfo:
-    token = request.meta.get("progressToken")
-    if request.is_modern:
-        elicits = _elicits(request.meta.get(_CLIENT))
-    else:
-        elicits = (text_header(request.scope, _SESSION) or "").startswith(_ASKS + "_")
-    token = token if is_rpc_id(token) else None
-    return ToolCallInfo(request.message.id, token, elicits, request.is_modern)
-
-
-def _key(request: McpRequest) -> str | None:
-    """What makes a call made again the same call: the id of the request in its MCP session; in
-    2026-07-28, which has no sessions, the key that the client gives."""
-    if not request.is_modern:
-        return _request_key(request.scope, request.message.id)
-    given = request.meta.get(_KEY)
-    return given if isinstance(given, str) else text_header(request.scope, b"idempotency-key")
-
-
-def _request_key(scope: Scope, rpc_id: object) -> str | None:
-    session_id = text_header(scope, _SESSION)
-    if session_id is None or not is_rpc_id(rpc_id):
-        return None
-    return digest_key(_PROTOCOL, [session_id, json.dumps(rpc_id)])
