@@ -164,5 +164,79 @@ found.sessions = {
   listed: listed.sessions[0].session_id === started.session_id,
   more: listed.next_cursor !== null,
 };
+// Sessions as resources. Whoever watches one hears of its turns.
+const updated = [];
+const watcher = await connected();
+const UPDATED = 'notifications/resources/updated';
+watcher.setNotificationHandler(
+  isModern ? UPDATED : (await import(`${root}/sdk/types.js`)).ResourceUpdatedNotificationSchema,
+  ({ params }) => void updated.push(params.uri),
+);
+const { resources } = await watcher.listResources();
+const uri = resources.find(({ name }) => name === place.session_id).uri;
+const { contents } = await watcher.readResource({ uri });
+const { resourceTemplates } = await watcher.listResourceTemplates();
+const heard = isModern ? await watcher.listen({ resourceSubscriptions: [uri] }) : null;
+if (!isModern) await watcher.subscribeResource({ uri });
+await tool('execute', { agent_id: 'guide', goal: 'count to 1', session_id: place.session_id });
+while (updated.length < 2) await new Promise((done) => setTimeout(done, 20));
+found.resources = {
+  messages: JSON.parse(contents[0].text).messages.length,
+  template: resourceTemplates[0].uriTemplate.replace('{session_id}', place.session_id) === uri,
+  updated: updated.every((each) => each === uri),
+  honored: heard?.honoredFilter ?? null,
+  missing: await watcher.readResource({ uri: `${uri}0` }).catch((error) => error.code),
+};
+if (isModern) await heard.close();
+else await watcher.unsubscribeResource({ uri });
+
+// An agent as a task, which only the older package knows.
+if (!isModern) {
+  const { TaskStatusNotificationSchema } = await import(`${root}/sdk/types.js`);
+  const told = [];
+  const tasks = await connected({
+    answer: async () => ({ action: 'accept', content: { approved: true } }),
+  });
+  tasks.setNotificationHandler(TaskStatusNotificationSchema, ({ params }) => {
+    told.push(params.status);
+  });
+  await tasks.listTools(); // now it knows which tools may be tasks
+  const run = async (name, args) => {
+    const seen = [];
+    const params = { name: `ask_${name}`, arguments: args };
+    for await (const message of tasks.experimental.tasks.callToolStream(params)) {
+      const { type, task, result, error } = message;
+      seen.push(task ? [type, task.status] : [type, result?.content[0].text ?? error.message]);
+      if (type === 'taskCreated') seen.id = task.taskId;
+    }
+    return seen;
+  };
+  const whole = await run('guide', { goal: 'count to 3' });
+  while (!told.includes('completed')) await new Promise((done) => setTimeout(done, 20));
+  const asked = await run('refunds', { goal: 'o', context: { paid: '/dev/null' } });
+  const failed = await run('refusing', { goal: 'go' });
+  const params = {
+    name: 'ask_paced',
+    arguments: { goal: 's', context: { count: 1000, pace: 20 } },
+    task: {},
+  };
+  const endless = await tasks.request(
+    { method: 'tools/call', params },
+    (await import(`${root}/sdk/types.js`)).CreateTaskResultSchema,
+  );
+  const id = endless.task.taskId;
+  const stopped = await tasks.experimental.tasks.cancelTask(id);
+  const again = await tasks.experimental.tasks.cancelTask(id).catch((error) => error.code);
+  const listed = await tasks.experimental.tasks.listTasks();
+  found.tasks = {
+    whole: [whole[0][0], whole.at(-1)],
+    asked: [asked.some(([, status]) => status === 'input_required'), asked.at(-1)],
+    failed: [failed.at(-2)[1], failed.at(-1)[0]],
+    message: (await tasks.experimental.tasks.getTask(failed.id)).statusMessage,
+    stopped: [stopped.status, again],
+    listed: listed.tasks.some((task) => task.taskId === id && task.status === 'cancelled'),
+    missing: await tasks.experimental.tasks.getTask(`${id}0`).catch((error) => error.code),
+  };
+}
 for (const each of open) await each.close();
 console.log(JSON.stringify(found));

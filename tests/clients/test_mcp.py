@@ -80,3 +80,25 @@ def test_sessions_are_looked_at(found: dict[str, Any]) -> None:
     assert sessions["types"][-1] == "done" and sessions["output"] == "1 2 3"
     assert sessions["roles"] == ["user", "assistant"]
     assert sessions["listed"] and sessions["more"]
+
+
+def test_sessions_are_resources(found: dict[str, Any], sdk: str) -> None:
+    resources = found["resources"]
+    assert (resources["messages"], resources["template"], resources["updated"]) == (2, True, True)
+    assert resources["missing"] == (-32002 if sdk == "sdk" else -32602)
+    assert (resources["honored"] is None) == (sdk == "sdk")
+
+
+def test_agents_are_tasks(found: dict[str, Any], sdk: str) -> None:
+    if sdk == "client":  # the newer package does not know the extension for tasks
+        assert "tasks" not in found
+        return
+    assert found["tasks"] == {
+        "whole": ["taskCreated", ["result", "1 2 3"]],
+        "asked": [True, ["result", "Looking. Paid."]],
+        "failed": ["failed", "error"],
+        "message": "the shop is closed",
+        "stopped": ["cancelled", -32602],
+        "listed": True,
+        "missing": -32602,
+    }

@@ -7,22 +7,28 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import anyio
 import httpx
 import httpx2
 import pytest
 from mcp.client import Client, ClientRequestContext
+from mcp.client.extension import ClaimContext, ClientExtension, ResultClaim
 from mcp.client.streamable_http import streamable_http_client
-from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult
-from support.credentials import make_key, sync_client
+from mcp.client.subscriptions import ResourceUpdated
+from mcp.shared.exceptions import MCPDeprecationWarning
+from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult, Request, Result
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.alias_generators import to_camel
+from support.credentials import make_key, make_tenant, sync_client
 from support.proxy import EvilProxy
 from support.server import KEY, ServerProcess, bearer
 
 pytestmark = pytest.mark.anyio
 ONE_EACH = httpx2.Limits(max_keepalive_connections=0)
 LEGACY, MODERN = "legacy", "2026-07-28"
+TASKS = "io.modelcontextprotocol/tasks"
 WHOLE = "n-000001 n-000002 n-000003 n-000004 "
 
 
@@ -85,6 +91,90 @@ async def test_an_answer_that_breaks_off_goes_on(server: ServerProcess) -> None:
         result, said = await ask(client, "paced", goal="n", context={"count": 4})
         assert (text(result), said) == (WHOLE, WHOLE)
         modes.append("pass")
+
+
+class TaskSeed(Result):
+    model_config = ConfigDict(extra="allow", alias_generator=to_camel)
+    result_type: Literal["task"] = "task"
+    task_id: str
+
+
+class TaskRequest(Request[dict[str, Any], str]):
+    name_param: ClassVar[str | None] = "taskId"
+    method: str
+    params: dict[str, Any]
+
+
+class TasksExtension(ClientExtension):
+    """The extension as its specification has it: polls, and approves what is asked."""
+
+    identifier = TASKS
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def claims(self) -> list[ResultClaim[Any]]:
+        return [ResultClaim(result_type="task", model=TaskSeed, resolve=self.resolve)]
+
+    async def resolve(self, seed: TaskSeed, context: ClaimContext) -> CallToolResult:
+        async def ask(method: str, **more: Any) -> dict[str, Any]:
+            request = TaskRequest(method=method, params={"taskId": seed.task_id, **more})
+            found = await context.session.send_request(request, TypeAdapter(dict[str, Any]))
+            assert found["resultType"] == "complete"
+            return found
+
+        while True:
+            task = await ask("tasks/get")
+            self.seen.append(task["status"])
+            if task["status"] == "completed":
+                return CallToolResult.model_validate(task["result"])
+            yes = {"action": "accept", "content": {"approved": True}}
+            for call_id in task.get("inputRequests", ()):
+                assert await ask("tasks/update", inputResponses={call_id: yes})
+            await anyio.sleep(0.02)
+
+
+async def test_tasks_of_the_extension(server: ServerProcess, tmp_path: Path) -> None:
+    paid, tasks = tmp_path / "paid", TasksExtension()
+
+    async def never(_context: ClientRequestContext, _params: ElicitRequestParams) -> ElicitResult:
+        raise AssertionError("a task asks in its own way")
+
+    extended = {"extensions": [tasks], "elicitation_callback": never}
+    async with connected(server.url, "auto", **extended) as client:
+        whole, _ = await ask(client, "guide", goal="count to 3")
+        assert text(whole) == "1 2 3" and tasks.seen[-1] == "completed"
+        approved, _ = await ask(client, "refunds", goal="o", context={"paid": str(paid)})
+        assert text(approved) == "Looking. Paid." and paid.read_text().count("\n") == 1
+        assert "input_required" in tasks.seen
+        failed, _ = await ask(client, "refusing", goal="go")
+        assert failed.is_error and text(failed) == "the shop is closed"
+
+
+async def test_sessions_are_watched(server: ServerProcess, http: httpx.Client) -> None:
+    session = session_of(http.post("/mcp", json=call(1)))
+    uri = f"resonantgenesis://sessions/{session}"
+    async with connected(server.url, "auto") as client:
+        messages = json.loads((await client.read_resource(uri)).contents[0].text)["messages"]  # type: ignore[union-attr]
+        assert [each["role"] for each in messages] == ["user", "assistant"]
+        async with client.listen(resource_subscriptions=[uri, uri + "0"]) as heard:
+            assert heard.honored.resource_subscriptions == [uri]
+            await ask(client, "guide", goal="count to 1", session_id=session)
+            with anyio.fail_after(10):
+                assert await anext(heard) == ResourceUpdated(uri)
+    updated = anyio.Event()
+
+    async def hear(message: Any) -> None:
+        if getattr(message, "method", "") == "notifications/resources/updated":
+            assert str(message.params.uri) == uri
+            updated.set()
+
+    async with connected(server.url, LEGACY, message_handler=hear) as client:
+        with pytest.warns(MCPDeprecationWarning):
+            await client.session.subscribe_resource(uri)
+        await ask(client, "guide", goal="count to 1", session_id=session)
+        with anyio.fail_after(10):
+            await updated.wait()
 
 
 # -- bare requests -------------------------------------------------------------------------
@@ -211,3 +301,120 @@ def test_a_key_that_ends_is_no_end_of_the_answer(http: httpx.Client) -> None:
         for number, _ in enumerate(answer.iter_bytes()):
             if not number:
                 assert http.delete(f"/v1/keys/{key.id}").status_code == 204
+
+
+OLDER = {"MCP-Protocol-Version": "2025-11-25", "Mcp-Session-Id": "mcp_mine"}
+
+
+def ask_for(http: httpx.Client, method: str, **params: Any) -> dict[str, Any]:
+    """The result of a request of 2025-11-25, or its error."""
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    answer = http.post("/mcp", json=body, headers=OLDER).json()
+    found: dict[str, Any] = answer.get("result", answer.get("error"))
+    return found
+
+
+def pushed(http: httpx.Client, count: int, **headers: str) -> list[tuple[str, dict[str, Any]]]:
+    """The next messages of the MCP session's own stream, each with its place."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    with http.stream("GET", "/mcp", headers={**OLDER, **headers}) as answer:
+        assert answer.status_code == 200
+        place = ""
+        for line in answer.iter_lines():
+            if line.startswith("id: "):
+                place = line[4:]
+            elif line.startswith("data:"):
+                found.append((place, json.loads(line[5:] or "{}")))
+                if len(found) == count:
+                    return found
+    raise AssertionError("the stream ended")
+
+
+def test_updates_go_on_behind_the_last_one(http: httpx.Client) -> None:
+    session = session_of(http.post("/mcp", json=call(1)))
+    uri = f"resonantgenesis://sessions/{session}"
+    assert ask_for(http, "resources/subscribe", uri=uri) == {}
+    ((place, _),) = pushed(http, 1)  # before there is an update
+    session_of(http.post("/mcp", json=call(2, session_id=session)))
+    started, ended = pushed(http, 3, **{"Last-Event-ID": place})[1:]
+    assert [each[1]["params"]["uri"] for each in (started, ended)] == [uri, uri]
+    (again,) = pushed(http, 2, **{"Last-Event-ID": started[0]})[1:]
+    assert again == ended
+    assert ask_for(http, "resources/unsubscribe", uri=uri) == {}
+
+
+def test_nobody_reads_or_watches_what_is_not_theirs(server: ServerProcess) -> None:
+    with sync_client(server, headers=bearer()) as http:
+        session = session_of(http.post("/mcp", json=call(1)))
+        stranger = make_tenant(http, "strangers")
+        reader = make_key(http, "sessions:read", credential=KEY)
+    task, uri = f"{session}.1", f"resonantgenesis://sessions/{session}"
+    with sync_client(server, headers=stranger.headers) as http:
+        for method in ("tasks/get", "tasks/result", "tasks/cancel"):
+            for name in (task, f"{session}.2", "x" * 5_000, "\x00", 1, None, [task]):
+                assert ask_for(http, method, taskId=name)["code"] == -32602
+        for method in ("resources/read", "resources/subscribe", "resources/unsubscribe"):
+            for name in (uri, uri + "/x", "file:///etc/passwd", "x" * 5_000, 1, None, {}):
+                assert ask_for(http, method, uri=name)["code"] == -32002
+        assert ask_for(http, "tasks/list")["tasks"] == []
+        assert ask_for(http, "resources/list")["resources"] == []
+        wanted = {"taskIds": [task], "resourceSubscriptions": [uri, 1]}
+        assert heeded(http, wanted) == {}
+    with sync_client(server, headers=bearer(reader.key)) as http:
+        assert ask_for(http, "tasks/get", taskId=task)["status"] == "completed"
+        body = {"jsonrpc": "2.0", "id": 1, "method": "tasks/cancel", "params": {"taskId": task}}
+        assert http.post("/mcp", json=body, headers=OLDER).status_code == 403
+        assert heeded(http, {"toolsListChanged": True, "taskIds": [task]}) == {"taskIds": [task]}
+
+
+def listening(notifications: object) -> tuple[dict[str, Any], dict[str, str]]:
+    able = {"extensions": {TASKS: {}}}
+    body = {"jsonrpc": "2.0", "id": "l", "method": "subscriptions/listen"}
+    said = {**body, "params": {"notifications": notifications}}
+    return modern(said, **{"io.modelcontextprotocol/clientCapabilities": able})
+
+
+def heeded(http: httpx.Client, notifications: object) -> dict[str, Any]:
+    body, headers = listening(notifications)
+    with http.stream("POST", "/mcp", json=body, headers=headers) as answer:
+        for line in answer.iter_lines():
+            if line.startswith("data: "):
+                params = json.loads(line[6:])["params"]
+                assert params["_meta"] == {"io.modelcontextprotocol/subscriptionId": "l"}
+                found: dict[str, Any] = params["notifications"]
+                return found
+    raise AssertionError("the stream ended")
+
+
+def test_floods_of_subscriptions_are_refused(http: httpx.Client) -> None:
+    for wanted in ({"taskIds": ["x"] * 65}, {"resourceSubscriptions": "all"}, None, []):
+        body, headers = listening(wanted)
+        answer = http.post("/mcp", json=body, headers=headers)
+        assert answer.json()["error"]["code"] == -32602
+    bare = {"jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen", "params": {}}
+    bare["params"] = {"notifications": {"taskIds": ["x"]}}
+    body, headers = modern(bare)
+    assert http.post("/mcp", json=body, headers=headers).json()["error"]["code"] == -32021
+    made = [http.post("/v1/sessions", json={"agent_id": "guide"}).json() for _ in range(65)]
+    uris = [f"resonantgenesis://sessions/{each['session_id']}" for each in made]
+    answers = [ask_for(http, "resources/subscribe", uri=uri) for uri in uris]
+    assert answers[:64] == [{}] * 64 and answers[64]["code"] == -32602
+
+
+def test_tools_of_teams_have_names_to_read(http: httpx.Client) -> None:
+    """The agent's name and the beginning of its id, which goes on to name it when it is renamed."""
+    team = {"strategy": "sequential", "members": [{"agent_id": "guide"}]}
+    names = ("Shop: front & back", "Shop: front & back", "店")
+    made = [http.post("/v1/teams", json={"name": name, **team}).json()["id"] for name in names]
+    listed = {tool["title"]: tool["name"] for tool in ask_for(http, "tools/list")["tools"][4:]}
+    ids = [name.removeprefix("team_")[:8] for name in made]
+    assert listed[names[0]] in {f"ask_shop_front_back_{name}" for name in ids[:2]}
+    assert listed["店"] == f"ask_team_{ids[2]}"
+    http.patch(f"/v1/teams/{made[0]}", json={"name": "Renamed"})
+    body = call(1, goal="count to 2")
+    for name in (f"ask_shop_front_back_{ids[0]}", f"ask_renamed_{ids[0]}", f"ask_{made[0]}"):
+        body["params"]["name"] = name
+        assert '"output":"1 2"' in http.post("/mcp", json=body).text
+    for name in ("ask_renamed_00000000", "ask_", "ask_" + "x" * 5_000, "ask_\x00"):
+        body["params"]["name"] = name
+        assert http.post("/mcp", json=body).json()["error"]["code"] == -32602

@@ -267,6 +267,7 @@ async def open_parts(
             clock.now,
             of_key.events.reached,
             Erasure(service, files, events, records, meter.settle),
+            calls,
         )
 
         def served() -> set[str] | None:

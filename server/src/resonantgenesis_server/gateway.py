@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from .agents.registry import Engines
 from .agents.tools.toolbox import Toolbox
 from .agents.workers.directory import WorkerDirectory
+from .calls import Calls
 from .clients.mounts import ClientParts, client_routes
 from .clients.streams import ClientStreams
 from .config.settings import Settings
@@ -74,6 +75,7 @@ class Routes:
     now: Callable[[], float]
     reached: Reached
     erasure: Erasure
+    calls: Calls | None
 
     def streams(self) -> list[APIRouter]:
         """The routers of routes that are answered before the framework."""
@@ -91,7 +93,8 @@ class Routes:
     def clients(self, agents: AgentDirectory, settings: Settings) -> ClientParts:
         """What the protocols of other people's clients are made of."""
         streams = ClientStreams(self.sessions, self.limits, self.watch, self.requests)
-        return ClientParts(streams, agents, settings.cors_origins, settings.public_url)
+        origins, url = settings.cors_origins, settings.public_url
+        return ClientParts(streams, agents, self.events, self.calls, origins, url)
 
     def files_router(self) -> APIRouter:
         return files_router(self.files, FileRoutes(self.files, self.limits, self.watch, self.once))

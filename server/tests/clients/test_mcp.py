@@ -18,7 +18,9 @@ from resonantgenesis_server.sessions.answers import InputRequest
 from .turns import TURNS, WAITING_TURNS
 
 IDS = st.integers(0, 2**31) | st.text(min_size=1, max_size=20)
-INFOS = st.builds(ToolCallInfo, IDS, st.none() | IDS, st.booleans(), st.booleans())
+OF_CALLS = st.builds(ToolCallInfo, IDS, st.none() | IDS, st.booleans(), st.booleans())
+OF_TASKS = st.builds(ToolCallInfo, IDS, st.none() | IDS, st.booleans(), is_task=st.just(True))
+INFOS = OF_CALLS | OF_TASKS
 
 
 def messages_of(frames: list[bytes]) -> list[dict[str, Any]]:
@@ -52,6 +54,8 @@ def test_calls_are_well_formed(turn: list[Entry], info: ToolCallInfo) -> None:
     progress = 0
     for number, message in enumerate(messages_of(frames), 1):
         assert message["jsonrpc"] == "2.0"
+        about = (message.get("params") or message.get("result"))["_meta"] if info.is_task else None
+        assert about in (None, {"io.modelcontextprotocol/related-task": {"taskId": "sess_1.1"}})
         if message.get("method") == "notifications/progress":
             assert message["params"]["progressToken"] == info.token is not None
             assert message["params"]["progress"] > progress

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter
 
+from ..calls import Calls
 from ..config.settings import ClientName
+from ..events.service import EventService
 from ..http.routing import FastRoute
 from ..records.agents import AgentDirectory
 from .a2a.routes import A2aRoutes
@@ -26,6 +28,8 @@ class ClientParts:
 
     streams: ClientStreams
     agents: AgentDirectory
+    events: EventService
+    calls: Calls | None
     cors_origins: Collection[str] = ()
     public_url: str = ""
 
@@ -35,7 +39,9 @@ MOUNTS: Mapping[ClientName, Callable[[ClientParts], Sequence[FastRoute] | APIRou
     "ai-sdk": lambda parts: ChatRoutes(parts.streams).router(),
     "openai": lambda parts: OpenAiRoutes(parts.streams, parts.agents).routes(),
     "ag-ui": lambda parts: AgUiRoutes(parts.streams, parts.agents).routes(),
-    "mcp": lambda parts: McpRoutes(parts.streams, parts.agents, parts.cors_origins).routes(),
+    "mcp": lambda parts: McpRoutes(
+        parts.streams, parts.agents, parts.cors_origins, parts.events, parts.calls
+    ).routes(),
     "durable-streams": lambda parts: DurableRoutes(parts.streams).router(),
     "langgraph": lambda parts: LangGraphRoutes(parts.streams, parts.agents).routes(),
     "a2a": lambda parts: A2aRoutes(parts.streams, parts.agents, parts.public_url).routes(),

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 from ...codec.json import NotJson, dumps, loads
+from ...sessions.request import TurnRef
 from ..forms import elicitation
 from ..frames import Chunk, TurnFrames, data_frame
 from ..json_rpc import Json, RpcId, is_rpc_id, rpc_result
 from ..names import turn_named
 
+#: The entry of `_meta` that names a message's task.
+RELATED_TASK = "io.modelcontextprotocol/related-task"
 #: Characters of an event's id.
 _LONGEST_PLACE = 1_500
 
@@ -28,13 +31,15 @@ class ToolCallInfo:
     """What a client says in its call, as far as the answer depends on it.
 
     `token`: the client wants progress under it. `elicits`: the client can ask a person.
-    `is_modern`: it speaks 2026-07-28.
+    `is_modern`: it speaks 2026-07-28. `is_task`: it asks for the result of a task, so each message
+    names the task.
     """
 
     rpc_id: RpcId
     token: RpcId | None = None
     elicits: bool = False
     is_modern: bool = False
+    is_task: bool = False
 
 
 class CallFrames(TurnFrames):
@@ -44,8 +49,6 @@ class CallFrames(TurnFrames):
         "_asks", "_count", "_failure", "_info", "_place", "_progress", "_stops", "session_id",
         "turn",
     )  # fmt: skip
-
-    is_counted = True
 
     def __init__(self, session_id: str, turn: int, info: ToolCallInfo) -> None:
         self.session_id = session_id
@@ -81,6 +84,9 @@ class CallFrames(TurnFrames):
 
     def _frame(self, message: Json) -> bytes:
         self._count += 1
+        if self._info.is_task:
+            said = message["result" if "result" in message else "params"]
+            said["_meta"] = {RELATED_TASK: {"taskId": f"{self.session_id}.{self.turn}"}}
         if self._place is None:
             return data_frame(message)
         return b"id: %b\n%b" % (self._place % self._count, data_frame(message))
@@ -108,9 +114,9 @@ class CallFrames(TurnFrames):
         asks, self._asks = self._asks, []
         self._stops += 1
         if not self._info.elicits:
-            questions = [each.get("message") or each.get("tool") or each["kind"] for each in asks]
-            text = "The agent waits for an answer of a person: " + "; ".join(questions)
-            return [self._result(text, "waiting", waiting=asks)]
+            ref, ended = TurnRef(self.session_id, self.turn), {"status": "waiting", "waiting": asks}
+            result = turn_result(ref, ended, is_modern=self._info.is_modern)
+            return [rpc_result(self._info.rpc_id, result)]
         requests = {ask["call_id"]: elicitation(ask) for ask in asks}
         if not self._info.is_modern:
             name = f"{self.session_id}.{self.turn}:"
@@ -118,27 +124,17 @@ class CallFrames(TurnFrames):
                 {"jsonrpc": "2.0", "id": name + call_id, **request}
                 for call_id, request in requests.items()
             ]
-        result: Json = {
+        asked: Json = {
             "resultType": "input_required",
             "inputRequests": requests,
             "requestState": f"{self.session_id}.{self.turn}/{self._stops}",
         }
-        return [rpc_result(self._info.rpc_id, result)]
+        return [rpc_result(self._info.rpc_id, asked)]
 
     def _done(self, chunk: Chunk) -> list[Json]:
-        status = chunk["status"]
-        if self._failure is not None:
-            return [self._result(self._failure["message"], status, error=self._failure)]
-        if status == "cancelled":
-            return [self._result("The turn was cancelled.", status)]
-        output = chunk.get("output", "")
-        return [self._result(output, status, output=output)]
-
-    def _result(self, text: str, status: str, **more: object) -> Json:
-        structured = {"session_id": self.session_id, "turn": self.turn, "status": status, **more}
-        is_error = status not in {"success", "waiting"}
-        result = tool_result(text, structured, is_error=is_error, is_modern=self._info.is_modern)
-        return rpc_result(self._info.rpc_id, result)
+        ref, is_modern = TurnRef(self.session_id, self.turn), self._info.is_modern
+        result = turn_result(ref, {**chunk, "error": self._failure}, is_modern=is_modern)
+        return [rpc_result(self._info.rpc_id, result)]
 
 
 _ENCODERS: Mapping[str, Callable[[CallFrames, Chunk], list[Json]]] = {
@@ -148,6 +144,31 @@ _ENCODERS: Mapping[str, Callable[[CallFrames, Chunk], list[Json]]] = {
     "waiting": CallFrames._wait,
     "done": CallFrames._done,
 }
+
+
+def turn_result(ref: TurnRef, ended: Mapping[str, Any], *, is_modern: bool) -> Json:
+    """The result of a call whose turn has ended so, or waits: `status`, and `error`, `output` or
+    `waiting`."""
+    status, failure = ended["status"], ended.get("error")
+    structured: Json = {"session_id": ref.session_id, "turn": ref.turn, "status": status}
+    if status == "waiting":
+        structured["waiting"] = ended["waiting"]
+        text = waiting_text(ended["waiting"])
+    elif failure:
+        text = failure["message"]
+        structured["error"] = {"code": failure["code"], "message": text}
+    elif status == "cancelled":
+        text = "The turn was cancelled."
+    else:
+        text = structured["output"] = ended.get("output", "")
+    is_error = status not in {"success", "waiting"}
+    return tool_result(text, structured, is_error=is_error, is_modern=is_modern)
+
+
+def waiting_text(asks: Iterable[Mapping[str, Any]]) -> str:
+    """What the agent waits for, in words."""
+    questions = [each.get("message") or each.get("tool") or each["kind"] for each in asks]
+    return "The agent waits for an answer of a person: " + "; ".join(questions)
 
 
 def tool_result(
@@ -172,7 +193,8 @@ class CallPlace:
 
 def _place_of(session_id: str, turn: int, info: ToolCallInfo) -> bytes:
     """An event's id, with %d for the number of messages."""
-    said = base64.urlsafe_b64encode(dumps([info.rpc_id, info.token, info.elicits]))
+    task = [True] if info.is_task else []
+    said = base64.urlsafe_b64encode(dumps([info.rpc_id, info.token, info.elicits, *task]))
     return b"%b.%d/%%d/%b" % (session_id.encode(), turn, said.rstrip(b"="))
 
 
@@ -185,10 +207,11 @@ def place_of(text: str) -> CallPlace | None:
         return None
     try:
         match loads(base64.urlsafe_b64decode(said + "=" * (-len(said) % 4))):
-            case [rpc_id, token, bool(elicits)] if is_rpc_id(rpc_id) and (
-                token is None or is_rpc_id(token)
+            case [rpc_id, token, bool(elicits), *task] if (
+                is_rpc_id(rpc_id) and (token is None or is_rpc_id(token)) and task in ([], [True])
             ):
-                return CallPlace(*ref, ToolCallInfo(rpc_id, token, elicits), int(count))
+                info = ToolCallInfo(rpc_id, token, elicits, is_task=bool(task))
+                return CallPlace(*ref, info, int(count))
     except (NotJson, binascii.Error, ValueError):
         pass
     return None

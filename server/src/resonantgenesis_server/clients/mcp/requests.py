@@ -26,13 +26,25 @@ from .encode import ToolCallInfo
 MODERN = "2026-07-28"
 #: Versions with `initialize`, newest first.
 OLDER = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
+#: Older clients take an event without data for a broken message.
+PRIMED = OLDER[0]
 SESSION = b"mcp-session-id"
 #: The prefix of the session of a client that can ask a person, and of one that cannot.
 ASKS, ASKS_NOT = "mcpa", "mcp"
 META = "io.modelcontextprotocol/"
 _CLIENT = META + "clientCapabilities"
 _KEY = "io.resonantgenesis/idempotencyKey"
-_HEADER_MISMATCH, _UNSUPPORTED_VERSION = -32020, -32022
+#: The version that has tasks, and the extension that has them after it.
+WITH_TASKS = "2025-11-25"
+TASKS = META + "tasks"
+_HEADER_MISMATCH, _MISSING_CAPABILITY, _UNSUPPORTED_VERSION = -32020, -32021, -32022
+#: The parameter that the header `Mcp-Name` repeats.
+_NAMED = {
+    "resources/read": "uri",
+    "tasks/get": "taskId",
+    "tasks/update": "taskId",
+    "tasks/cancel": "taskId",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,41 @@ class McpRequest:
     def meta(self) -> Mapping[str, Any]:
         found = self.message.params.get("_meta")
         return found if isinstance(found, Mapping) else {}
+
+    @property
+    def mcp_session(self) -> str | None:
+        """The id that `initialize` gave to a client up to 2025-11-25."""
+        return text_header(self.scope, SESSION)
+
+    @property
+    def elicits(self) -> bool:
+        """Whether the client can ask a person."""
+        if self.is_modern:
+            return fills_forms(self.meta.get(_CLIENT))
+        return (self.mcp_session or "").startswith(ASKS + "_")
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether the client knows tasks: as a part of 2025-11-25, or as the later extension."""
+        if not self.is_modern:
+            return version_of(self.scope) == WITH_TASKS
+        capabilities = self.meta.get(_CLIENT)
+        extensions = capabilities.get("extensions") if isinstance(capabilities, Mapping) else None
+        return isinstance(extensions, Mapping) and TASKS in extensions
+
+    @property
+    def wants_task(self) -> bool:
+        """Whether a call is to be a task. In 2026-07-28 the server decides: every client that
+        knows tasks gets one."""
+        is_asked = isinstance(self.message.params.get("task"), Mapping)
+        return self.has_tasks and (self.is_modern or is_asked)
+
+    def check_has_tasks(self) -> None:
+        """Raises RpcError."""
+        if not self.has_tasks:
+            data: Json = {"requiredCapabilities": {"extensions": {TASKS: {}}}}
+            problem = "missing required client capability"
+            raise RpcError(_MISSING_CAPABILITY, problem, status=400, data=data)
 
     async def answer(self, result: Json) -> None:
         body = rpc_result(self.message.id, result)
@@ -90,6 +137,8 @@ def _check_headers(scope: Scope, message: RpcMessage, named: object) -> None:
     said = {b"mcp-protocol-version": named, b"mcp-method": message.method}
     if message.method == "tools/call":
         said[b"mcp-name"] = message.params.get("name")
+    elif message.method in _NAMED and text_header(scope, b"mcp-name") is not None:
+        said[b"mcp-name"] = message.params.get(_NAMED[message.method])
     for name, inside in said.items():
         if text_header(scope, name) != inside:
             problem = f"the header {name.decode()} does not match the body"
@@ -104,12 +153,8 @@ def fills_forms(capabilities: object) -> bool:
 
 def call_info(request: McpRequest) -> ToolCallInfo:
     token = request.meta.get("progressToken")
-    if request.is_modern:
-        elicits = fills_forms(request.meta.get(_CLIENT))
-    else:
-        elicits = (text_header(request.scope, SESSION) or "").startswith(ASKS + "_")
     token = token if is_rpc_id(token) else None
-    return ToolCallInfo(request.message.id, token, elicits, request.is_modern)
+    return ToolCallInfo(request.message.id, token, request.elicits, request.is_modern)
 
 
 def call_key(request: McpRequest) -> str | None:

@@ -1,8 +1,9 @@
 """`/mcp`: streamable HTTP of the Model Context Protocol, in the versions up to 2025-11-25 with
 `initialize`, and in 2026-07-28, where each request stands for itself.
 
-Nothing is kept between two requests. The id of an MCP session only names the requests in it, and
-says whether the client can ask a person; the id of an event says which turn it is of.
+Nothing is kept between two requests but what clients up to 2025-11-25 watch. The id of an MCP
+session names the requests in it, and says whether the client can ask a person; the id of an event
+says which turn it is of.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from urllib.parse import urlsplit
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from ...calls import Calls
 from ...codec.json import dumps, loads
 from ...codec.sse import OPENING
+from ...events.service import EventService
 from ...http.api.session_models import ExecuteBody, validated
 from ...http.auth.authenticator import require
 from ...http.body import read_json
@@ -27,7 +30,7 @@ from ...http.errors import method_not_allowed
 from ...http.params import text_header
 from ...http.routing import FastRoute, fast_route
 from ...http.waiting import waiting
-from ...model.errors import AgentNotFound, ApiError, Forbidden, NotFound
+from ...model.errors import ApiError, Forbidden, NotFound
 from ...model.ids import new_id
 from ...model.principal import Principal
 from ...records.agents import AgentDirectory
@@ -52,7 +55,10 @@ from .requests import (
     META,
     MODERN,
     OLDER,
+    PRIMED,
     SESSION,
+    TASKS,
+    WITH_TASKS,
     McpRequest,
     call_info,
     call_key,
@@ -61,6 +67,8 @@ from .requests import (
     speaks_modern,
     version_of,
 )
+from .resources import TEMPLATES, SessionResources
+from .tasks import CAPABILITY, Tasks, task_id_of
 from .tools import (
     ASK,
     EXECUTE,
@@ -69,35 +77,54 @@ from .tools import (
     WRITES,
     AskArguments,
     ExecuteArguments,
+    agent_named,
     agent_tool,
     session_tools,
 )
+from .updates import Updates
 
 PATH = "/mcp"
-#: Older clients take an event without data for a broken message.
-_PRIMED = OLDER[0]
 _AGENTS = 100
 #: Milliseconds after which a client may read a list again without asking.
 _FRESH = 0
 _LOCAL = {"localhost", "127.0.0.1", "::1"}
-_CAPABILITIES: Json = {"tools": {"listChanged": False}}
+_CAPABILITIES: Json = {
+    "tools": {"listChanged": True},
+    "resources": {"subscribe": True, "listChanged": False},
+}
+_MODERN_CAPABILITIES: Json = {
+    "tools": {"listChanged": True},
+    "resources": {"subscribe": True, "listChanged": True},
+    "extensions": {TASKS: {}},
+}
 _INSTRUCTIONS = (
     "Each tool ask_NAME asks an agent and waits for its answer. Give the session_id of an answer to"
     " go on with its conversation. The other tools look at sessions."
 )
+#: Seconds that a turn may take to end after `tasks/cancel`.
+_CANCEL_SECONDS = 5.0
 
 
 class McpRoutes:
     """The routes of MCP."""
 
     def __init__(
-        self, streams: ClientStreams, agents: AgentDirectory, origins: Collection[str]
+        self,
+        streams: ClientStreams,
+        agents: AgentDirectory,
+        origins: Collection[str],
+        events: EventService,
+        calls: Calls | None,
     ) -> None:
-        """`origins`: pages of these may call; of any other origin only those of this machine."""
+        """`origins`: pages of these may call; of any other origin only those of this machine.
+        `calls` reaches the other nodes of a store that has some."""
         self._streams = streams
         self._service = streams.service
         self._agents = agents
         self._cors = Cors(origins)
+        self._tasks = Tasks(streams.service)
+        self._resources = SessionResources(streams.service)
+        self._updates = Updates(streams, events, self._tasks, self._resources, calls)
 
     def routes(self) -> list[FastRoute]:
         return [
@@ -119,6 +146,10 @@ class McpRoutes:
                 await Response(status_code=202)(scope, receive, send)
             elif message.method == "tools/call":
                 await self._call(request)
+            elif message.method == "tasks/result" and not request.is_modern:
+                await self._task_result(request)
+            elif message.method == "subscriptions/listen" and request.is_modern:
+                await self._updates.listen(request)
             else:
                 await request.answer(await self._result(request))
         except (ApiError, RpcError) as error:
@@ -127,14 +158,17 @@ class McpRoutes:
             await answer_json(scope, receive, send, body, status=refusal.status)
 
     async def resume(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """GET: the rest of a call whose answer broke off. We send nothing else unasked."""
+        """GET: the rest of a call whose answer broke off, else what the MCP session watches."""
         self._check_origin(scope)
         principal: Principal = scope["state"]["principal"]
-        require(principal, WRITES)
-        last = text_header(scope, b"last-event-id")
+        last, mcp_session = text_header(scope, b"last-event-id"), text_header(scope, SESSION)
+        if mcp_session is not None and (last is None or last.startswith("c_")):
+            await self._updates.push(scope, receive, send, mcp_session, last)
+            return
+        place = None if last is None else place_of(last)
+        require(principal, READS if place is not None and place.info.is_task else WRITES)
         if last is None:
             raise method_not_allowed({"POST"})
-        place = place_of(last)
         if place is None:
             raise NotFound("no call has such an event")
         state = await self._service.authorize(principal, place.session_id)
@@ -159,33 +193,58 @@ class McpRoutes:
     # -- requests --------------------------------------------------------------------------
 
     async def _result(self, request: McpRequest) -> Json:
-        """The result of every method but `tools/call`."""
-        params, is_modern = request.message.params, request.is_modern
-        match request.message.method:
-            case "initialize" if not is_modern:
+        """The result of every method that is answered at once."""
+        params, method = request.message.params, request.message.method
+        if request.is_modern:
+            return await self._modern_result(request)
+        match method:
+            case "initialize":
                 return _initialized(request.scope, params)
-            case "ping" if not is_modern:
+            case "ping":
                 return {}
-            case "server/discover" if is_modern:
-                said = {"supportedVersions": [MODERN, *OLDER], "capabilities": _CAPABILITIES}
-                return _modern(said | {"instructions": _INSTRUCTIONS})
-            case "tools/list":
-                tools = await self._tools(request.principal, params)
-                return _modern(tools) if is_modern else tools
-        # In 2026-07-28 the status says it as well.
-        problem = f"no method {request.message.method}"
-        raise RpcError(METHOD_NOT_FOUND, problem, status=404 if is_modern else 200)
+            case "resources/subscribe" | "resources/unsubscribe":
+                return await self._updates.watch(request)
+            case "tasks/get" | "tasks/cancel" | "tasks/list":
+                return await self._task(request)
+        return await self._list(request)
 
-    async def _tools(self, principal: Principal, params: Mapping[str, Any]) -> Json:
-        cursor = params.get("cursor")
-        if cursor is not None and not isinstance(cursor, str):
-            raise RpcError(INVALID_PARAMS, "a cursor is a string")
+    async def _modern_result(self, request: McpRequest) -> Json:
+        match request.message.method:
+            case "server/discover":
+                said = {"supportedVersions": [MODERN, *OLDER], "capabilities": _MODERN_CAPABILITIES}
+                return _modern(said | {"instructions": _INSTRUCTIONS})
+            case "tasks/get" | "tasks/cancel" | "tasks/update":
+                return {"resultType": "complete", **await self._extension_task(request)}
+        return _modern(await self._list(request))
+
+    async def _list(self, request: McpRequest) -> Json:
+        """What both generations of the protocol list and read."""
+        principal, params = request.principal, request.message.params
+        if request.message.method == "tools/list":
+            return await self._tools(request, _cursor(params))
+        if not request.message.method.startswith("resources/"):
+            raise _no_method(request)
+        require(principal, READS)
+        match request.message.method:
+            case "resources/list":
+                return await self._resources.page(principal, _cursor(params))
+            case "resources/templates/list":
+                return TEMPLATES
+            case "resources/read":
+                uri = params.get("uri")
+                return await self._resources.read(principal, uri, is_modern=request.is_modern)
+        raise _no_method(request)
+
+    async def _tools(self, request: McpRequest, cursor: str | None) -> Json:
+        principal = request.principal
         tools = [] if cursor else session_tools(principal)
         if not (principal.allows(WRITES) and principal.allows("agents:read")):
             return {"tools": tools}
         page = await self._agents.list(principal.organization_id, limit=_AGENTS, cursor=cursor)
         tools += [
-            agent_tool(agent) for agent in page.items if principal.agent_id in {None, agent.id}
+            agent_tool(agent, has_tasks=request.has_tasks)
+            for agent in page.items
+            if principal.agent_id in {None, agent.id}
         ]
         return {"tools": tools} | ({"nextCursor": page.next_cursor} if page.next_cursor else {})
 
@@ -201,6 +260,8 @@ class McpRoutes:
             if name.startswith(ASK):
                 await self._ask(request, name, given)
                 return
+            if request.wants_task and not request.is_modern:
+                raise RpcError(METHOD_NOT_FOUND, f"the tool {name} runs no task")
             if tool is not None:
                 async with waiting(request.scope, request.receive, self._streams.watch) as caller:
                     found = await tool.call(self._service, request.principal, given, caller)
@@ -222,12 +283,13 @@ class McpRoutes:
         if state is not None:
             ref, skip = await self._go_on(request, str(state), info)
         else:
-            agent_id = name.removeprefix(ASK)
-            try:
-                await self._streams.check_agent(request.principal, agent_id)
-            except AgentNotFound:
-                raise RpcError(INVALID_PARAMS, f"no tool {name}") from None
+            agent_id = await agent_named(self._agents, request.principal, name)
+            if agent_id is None:
+                raise RpcError(INVALID_PARAMS, f"no tool {name}")
             ref, skip = await self._start(request, agent_id, given), 0
+            if request.wants_task:
+                await request.answer(await self._new_task(request, ref))
+                return
         await self._write(request.scope, request.receive, request.send, ref, info, skip)
 
     async def _start(
@@ -239,7 +301,7 @@ class McpRoutes:
         key = call_key(request)
         if agent_id is not None:
             fields["agent_id"] = agent_id
-            if request.is_modern and key is None:
+            if request.is_modern and key is None and not request.wants_task:
                 # In 2026-07-28 a client cancels a call by closing it.
                 fields["on_disconnect"] = "cancel"
         turn_request = validated(ExecuteBody, fields).request(self._streams.limits)
@@ -258,10 +320,7 @@ class McpRoutes:
         session = await self._service.authorize(request.principal, ref.session_id)
         if session.turn(ref.turn) is None:
             raise NotFound("the turn of the requestState is gone")
-        given = request.message.params.get("inputResponses")
-        if isinstance(given, Mapping):
-            for call_id, result in given.items():
-                await self._input(request, ref, call_id, result)
+        await self._inputs(request, ref)
         fold = CallFrames(ref.session_id, ref.turn, info)
         count = asked = answered = 0
         async for entry in self._streams.chunks(ref):
@@ -287,7 +346,7 @@ class McpRoutes:
         skip: int,
     ) -> None:
         fold = CallFrames(ref.session_id, ref.turn, info)
-        is_primed = not info.is_modern and version_of(scope) == _PRIMED
+        is_primed = not info.is_modern and version_of(scope) == PRIMED
         await self._streams.write(
             scope,
             receive,
@@ -299,6 +358,61 @@ class McpRoutes:
             # The client is asked in mid-call.
             waits=info.elicits and not info.is_modern,
         )
+
+    # -- tasks -----------------------------------------------------------------------------
+
+    async def _new_task(self, request: McpRequest, ref: TurnRef) -> Json:
+        """The answer to a call that runs as a task."""
+        task_id = task_id_of(ref)
+        if request.is_modern:
+            return {"resultType": "task", **await self._tasks.seed(request.principal, task_id)}
+        await self._updates.watch_task(request, task_id)
+        return {"task": await self._tasks.task(request.principal, task_id)}
+
+    async def _task(self, request: McpRequest) -> Json:
+        """Tasks as 2025-11-25 has them."""
+        principal, params = request.principal, request.message.params
+        task_id = params.get("taskId")
+        if request.message.method == "tasks/cancel":
+            require(principal, WRITES)
+            ref = await self._tasks.open_ref(principal, task_id)
+            await self._service.cancel(principal, ref.session_id, ref.turn)
+            await self._service.result(ref, _CANCEL_SECONDS)
+            return await self._tasks.task(principal, task_id)
+        require(principal, READS)
+        if request.message.method == "tasks/list":
+            return await self._tasks.page(principal, _cursor(params))
+        return await self._tasks.task(principal, task_id)
+
+    async def _task_result(self, request: McpRequest) -> None:
+        """The result of a task, once it has ended; meanwhile it asks what the turn asks."""
+        require(request.principal, READS)
+        ref = await self._tasks.ref(request.principal, request.message.params.get("taskId"))
+        info = replace(call_info(request), is_task=True)
+        await self._write(request.scope, request.receive, request.send, ref, info, 0)
+
+    async def _extension_task(self, request: McpRequest) -> Json:
+        """Tasks as the extension of 2026-07-28 has them."""
+        request.check_has_tasks()
+        principal, params = request.principal, request.message.params
+        task_id = params.get("taskId")
+        if request.message.method == "tasks/get":
+            require(principal, READS)
+            return await self._tasks.detailed(principal, task_id, elicits=request.elicits)
+        require(principal, WRITES)
+        ref = await self._tasks.ref(principal, task_id)
+        if request.message.method == "tasks/cancel":
+            await self._service.cancel(principal, ref.session_id, ref.turn)
+        else:
+            await self._inputs(request, ref)
+        return {}
+
+    async def _inputs(self, request: McpRequest, ref: TurnRef) -> None:
+        """Give the turn the answers in the request."""
+        given = request.message.params.get("inputResponses")
+        if isinstance(given, Mapping):
+            for call_id, result in given.items():
+                await self._input(request, ref, call_id, result)
 
     # -- what needs no answer --------------------------------------------------------------
 
@@ -335,6 +449,12 @@ class McpRoutes:
                 )
 
 
+def _no_method(request: McpRequest) -> RpcError:
+    problem = f"no method {request.message.method}"
+    # In 2026-07-28 the status says it as well.
+    return RpcError(METHOD_NOT_FOUND, problem, status=404 if request.is_modern else 200)
+
+
 def _is_local(origin: str) -> bool:
     try:
         return urlsplit(origin).hostname in _LOCAL
@@ -355,11 +475,21 @@ def _server_info() -> Json:
 
 def _initialized(scope: Scope, params: Mapping[str, Any]) -> Json:
     asked = params.get("protocolVersion")
+    spoken = asked if asked in OLDER else OLDER[0]
     session_id = new_id(ASKS if fills_forms(params.get("capabilities")) else ASKS_NOT)
     scope["state"]["headers"].append((SESSION, session_id.encode()))
     return {
-        "protocolVersion": asked if asked in OLDER else OLDER[0],
-        "capabilities": _CAPABILITIES,
+        "protocolVersion": spoken,
+        "capabilities": {**_CAPABILITIES, "tasks": CAPABILITY}
+        if spoken == WITH_TASKS
+        else _CAPABILITIES,
         "serverInfo": _server_info(),
         "instructions": _INSTRUCTIONS,
     }
+
+
+def _cursor(params: Mapping[str, Any]) -> str | None:
+    cursor = params.get("cursor")
+    if cursor is not None and not isinstance(cursor, str):
+        raise RpcError(INVALID_PARAMS, "a cursor is a string")
+    return cursor

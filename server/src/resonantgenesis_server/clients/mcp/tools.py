@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
@@ -12,8 +14,12 @@ from ...codec.json import loads
 from ...feed.subscription import Caller
 from ...http.api.session_models import LONGEST_TEXT, AgentId, Context, Position, validated
 from ...http.schemas import Body, Word
+from ...model.errors import AgentNotFound
+from ...model.ids import is_agent_id
 from ...model.principal import Principal
+from ...records.agents import AgentDirectory
 from ...records.base import AgentRecord
+from ...records.paging import encode_cursor
 from ...sessions.service import SessionService
 from ..json_rpc import Json
 
@@ -23,6 +29,12 @@ EXECUTE = "execute"
 WRITES = "sessions:write"
 READS = "sessions:read"
 _DESCRIPTION = 1_024
+#: Characters of an agent's name in the name of its tool.
+_NAME = 40
+#: An id that the server chose, see `new_id`, and its beginning at the end of a tool's name.
+_CHOSEN_ID = re.compile(r"(agent|team)_([0-9a-v]{8})[0-9a-v]{12}")
+_BEGINNING = re.compile(r"_[0-9a-v]{8}\Z")
+_NO_WORD = re.compile(r"[^a-z0-9]+")
 
 _SESSION = {"type": "string", "description": "The session to go on with; a new one if left out."}
 _ASK_INPUT: Json = {
@@ -182,21 +194,48 @@ def session_tools(principal: Principal) -> list[Json]:
     return found
 
 
-def agent_tool(agent: AgentRecord) -> Json:
-    """The tool that asks an agent, with what its code declares of its context."""
+def agent_tool(agent: AgentRecord, *, has_tasks: bool) -> Json:
+    """The tool that asks an agent, with what its code declares of its context. `has_tasks`: its
+    client may run it as a task."""
     schema = _ASK_INPUT
     if agent.input_schema is not None:
         properties = {**schema["properties"], "context": dict(agent.input_schema)}
         schema = {**schema, "properties": properties}
     about = agent.description or f"Ask the agent {agent.name}, and wait for its answer."
-    return {
-        "name": ASK + agent.id,
+    tool: Json = {
+        "name": tool_name(agent),
         "title": agent.name,
         "description": about[:_DESCRIPTION],
         "inputSchema": schema,
         "outputSchema": _ANSWER,
         "annotations": {"readOnlyHint": False},
     }
+    return tool | {"execution": {"taskSupport": "optional"}} if has_tasks else tool
+
+
+def tool_name(agent: AgentRecord) -> str:
+    """The name of the tool that asks the agent: with its id, or where the server chose the id, with
+    the agent's name and the beginning of the id."""
+    chosen = _CHOSEN_ID.fullmatch(agent.id)
+    if chosen is None:
+        return ASK + agent.id
+    words = _NO_WORD.sub("_", agent.name.lower()).strip("_")[:_NAME].strip("_")
+    return f"{ASK}{words or chosen[1]}_{chosen[2]}"
+
+
+async def agent_named(agents: AgentDirectory, principal: Principal, name: str) -> str | None:
+    """The agent that the tool of this name asks, also after the agent was renamed; None for no
+    agent, and for more than one."""
+    agent_id, organization_id = name.removeprefix(ASK), principal.organization_id
+    if is_agent_id(agent_id):
+        with contextlib.suppress(AgentNotFound):
+            return (await agents.get(organization_id, agent_id)).id
+    found: list[str] = []
+    begins = _BEGINNING.search(agent_id)
+    for prefix in [] if begins is None else [f"agent{begins[0]}", f"team{begins[0]}"]:
+        page = await agents.list(organization_id, limit=2, cursor=encode_cursor(prefix))
+        found += [each.id for each in page.items if each.id.startswith(prefix)]
+    return found[0] if len(found) == 1 else None
 
 
 def _schema(arguments: type[Body]) -> Json:
