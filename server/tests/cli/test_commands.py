@@ -37,13 +37,13 @@ TURN = turn_of("Hel", "lo\x1b[2J")
 
 def test_sessions_list_pages_and_is_lines_with_tabs(fake: FakeServer, cli: Cli) -> None:
     fake.script = [page([ROW] * 200, "c_2"), page([ROW] * 50)]
-    got = cli("sessions", "list", "--limit", "250", "--agent", "guide")
+    got = cli("sessions", "list", "--limit", "250", "--agent", "guide", "--search", "a b")
     assert got.code == 0
     lines = got.out.splitlines()
     assert len(lines) == 250
     assert lines[0].split("\t") == [SESSION, "guide", "completed", "2", ROW["updated_at"]]
-    assert fake.seen[0].query == {"agent_id": "guide", "limit": "200"}
-    assert fake.seen[1].query == {"agent_id": "guide", "limit": "50", "cursor": "c_2"}
+    assert fake.seen[0].query == {"agent_id": "guide", "search": "a b", "limit": "200"}
+    assert fake.seen[1].query == fake.seen[0].query | {"limit": "50", "cursor": "c_2"}
     assert fake.seen[0].headers["authorization"] == f"Bearer {KEY}"
 
 

@@ -13,6 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from resonantgenesis_server.records import migrate
+from resonantgenesis_server.records.base import ListPlace
 from resonantgenesis_server.records.database import RecordsDatabase
 from resonantgenesis_server.records.files import Content, Owner
 from resonantgenesis_server.records.store import Records
@@ -133,6 +134,10 @@ _WITHOUT_ENDPOINTS = (
     "ALTER TABLE agents DROP COLUMN team",
 )
 _WITHOUT_WEBHOOKS = ("DROP TABLE webhooks", "DROP TABLE webhook_deliveries")
+_WITHOUT_SEARCH = (
+    "ALTER TABLE sessions DROP COLUMN first_goal",
+    "ALTER TABLE sessions DROP COLUMN search_text",
+)
 
 
 async def test_a_store_of_an_older_version_is_brought_up(url: str) -> None:
@@ -150,6 +155,7 @@ async def test_a_store_of_an_older_version_is_brought_up(url: str) -> None:
         *_WITHOUT_ASKS,
         *_WITHOUT_ENDPOINTS,
         *_WITHOUT_WEBHOOKS,
+        *_WITHOUT_SEARCH,
         "ALTER TABLE idempotency DROP COLUMN thing",
         "ALTER TABLE organizations DROP COLUMN disabled_at",
         "ALTER TABLE api_keys ADD COLUMN is_admin BOOLEAN",
@@ -171,9 +177,21 @@ async def test_files_of_an_older_version_have_their_blobs(url: str) -> None:
         await first.files.create(Owner(organization.id), content, blob="b")
     await first.close()
     older = "UPDATE alembic_version SET version_num = '0007'"
-    since = (*_WITHOUT_ASKS, *_WITHOUT_ENDPOINTS, *_WITHOUT_WEBHOOKS)
+    since = (*_WITHOUT_ASKS, *_WITHOUT_ENDPOINTS, *_WITHOUT_WEBHOOKS, *_WITHOUT_SEARCH)
     await run_sql_at(url, "DROP TABLE blobs", *since, older)
     second = await Records.open(url)
     assert await second.files.blob_of("ab" * 32) == "ab" * 32
     assert await second.files.release(["ab" * 32]) == []
+    await second.close()
+
+
+async def test_the_list_of_sessions_of_an_older_version_is_written_anew(url: str) -> None:
+    first = await Records.open(url)
+    organization = await first.organizations.create("kept")
+    await first.sessions.upsert_many([], [ListPlace(organization.id, "epoch", 7)])
+    await first.close()
+    older = "UPDATE alembic_version SET version_num = '0013'"
+    await run_sql_at(url, *_WITHOUT_SEARCH, older)
+    second = await Records.open(url)
+    assert await second.sessions.places() == []
     await second.close()

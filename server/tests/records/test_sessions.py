@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from resonantgenesis_server.records.base import Organization, SessionRecord
+from resonantgenesis_server.records.search import Search, text_of
+from resonantgenesis_server.records.sessions import DELETED
 from resonantgenesis_server.records.store import Records
 
 pytestmark = pytest.mark.anyio
@@ -86,6 +89,75 @@ async def test_a_list_is_filtered_and_paged_newest_first(
         row.id for row in newest if row.status == "failed" and row.subject == "ann"
     ]
     assert await ids(subject="nobody") == []
+
+
+async def found(records: Records, org: Organization, query: str, **more: Any) -> list[str]:
+    """The ids that a search finds, which are those that a single session's check finds."""
+    search = Search.of(query)
+    page = await records.sessions.list(org.id, search=search, **more)
+    rows = await records.sessions.list(org.id, **more)
+    assert page.items == [row for row in rows.items if search.finds(row)]
+    return [row.id for row in page.items]
+
+
+async def test_a_search_finds_words_of_what_people_remember(
+    records: Records, org: Organization, other: Organization
+) -> None:
+    rows = [
+        session(org, 1, first_goal="Wie GROẞ ist die Straße?", subject="Ann"),
+        session(org, 2, agent_id="support", metadata={"title": "50% off_sale\0"}),
+        session(
+            org, 3, metadata={"order": {"numbers": [4711, True]}}, first_goal="ŞİŞLİ Cafe\u0301"
+        ),
+        session(org, 4, metadata={"title": "５０ off sale"}, status=DELETED),
+    ]
+    await records.sessions.upsert_many([*rows, session(other, 9, first_goal="groß")])
+    cases = {
+        "strasse GROSS": ["sess_1"],
+        "ann": ["sess_1"],
+        "support": ["sess_2"],
+        "５０%": ["sess_2"],
+        "off_sale": ["sess_2"],
+        "off sale": ["sess_2"],
+        "of%sale": [],
+        "4711": ["sess_3"],
+        "true": [],
+        "CAFÉ": ["sess_3"],
+        "şi̇şli̇": ["sess_3"],
+        "café strasse": [],
+        " sess_2 ": ["sess_2"],
+        "sess_": ["sess_3", "sess_2", "sess_1"],
+        "Sess_2": [],
+        " ": ["sess_3", "sess_2", "sess_1"],
+    }
+    assert {query: await found(records, org, query) for query in cases} == cases
+    assert await found(records, org, "guide", subject="Ann") == ["sess_1"]
+    assert await found(records, org, "guide", status="completed") == []
+
+
+async def test_a_search_goes_on_where_its_bound_ended(
+    records: Records, org: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resonantgenesis_server.records.sessions.SEARCHED", 4)
+    rows = [session(org, number, first_goal=f"g{number % 6}") for number in range(14)]
+    await records.sessions.upsert_many(rows)
+    pages: list[list[str]] = []
+    cursor: str | None = None
+    while True:
+        search = Search.of("g1")
+        page = await records.sessions.list(org.id, search=search, limit=5, cursor=cursor)
+        pages.append([row.id for row in page.items])
+        if (cursor := page.next_cursor) is None:
+            break
+    assert pages == [["sess_13"], ["sess_7"], [], ["sess_1"]]
+
+
+async def test_the_text_of_a_search_is_bounded(records: Records, org: Organization) -> None:
+    large = session(org, 1, metadata={"a": "x" * 100_000, "b": "needle"})
+    await records.sessions.upsert_many([large])
+    assert await found(records, org, "xxx") == ["sess_1"]
+    assert await found(records, org, "needle") == []
+    assert len(text_of(large)) == 2_000
 
 
 async def test_retention_finds_the_longest_unused_and_deletes_them(

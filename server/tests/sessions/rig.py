@@ -92,9 +92,10 @@ class Rows:
         return self.rows.get(session_id)
 
     async def list(self, organization_id: str, **asked: Any) -> ListPage[SessionRecord]:
-        status = asked.get("status")
+        status, search = asked.get("status"), asked.get("search")
         rows = (row for row in self.rows.values() if row.status != DELETED)
-        return ListPage([row for row in rows if status in {None, row.status}])
+        found = [row for row in rows if status in {None, row.status}]
+        return ListPage([row for row in found if search is None or search.finds(row)])
 
     async def delete(self, session_ids: Sequence[str]) -> None:
         self._check()

@@ -12,6 +12,7 @@ import pytest
 from resonantgenesis_server.log.base import Append, Page
 from resonantgenesis_server.log.sqlite.log import SqliteLog
 from resonantgenesis_server.model.errors import SessionNotFound
+from resonantgenesis_server.model.principal import Principal
 from resonantgenesis_server.records.base import StoreUnusable
 from resonantgenesis_server.sessions.range import ReadFrom
 from resonantgenesis_server.sessions.request import CreateSpec
@@ -250,3 +251,27 @@ async def test_a_session_with_a_reserved_id_is_made_once(rig: Rig) -> None:
     assert list(await listed(rig)) == ["sess_reserved"]
     told = (await rig.log.read("events:org", 0)).entries
     assert [entry.kind for entry in told] == ["session.created"]
+
+
+async def searched(rig: Rig, search: str, who: Principal = ME) -> list[str]:
+    page = await rig.service.list_sessions(
+        who, agent_id=None, status=None, search=search, limit=100, cursor=None
+    )
+    return [item["session_id"] for item in page.items]
+
+
+async def test_a_search_sees_what_was_committed_before_it(rig: Rig, gate: Gate) -> None:
+    empty = await rig.create(metadata={"title": "Invoices"})
+    asked = await ran(rig, goal="Where is\0my invoice? " + "x" * 1_000)
+    await ran(rig, asked, goal="and the receipt?")
+    assert await searched(rig, "INVOICE") == [empty, asked]
+    assert await searched(rig, "receipt") == []
+    assert (await rig.get(asked))["first_goal"] == ("Where is my invoice? " + "x" * 1_000)[:300]
+    assert "first_goal" not in await rig.get(empty)
+    await ran(rig, empty, goal="a receipt")
+    assert await searched(rig, "receipt invoices") == [empty]
+    only = replace(ME, session_id=asked)
+    assert await searched(rig, "invoice", only) == [asked]
+    assert await searched(rig, "receipt", only) == []
+    await rig.service.delete(ME, asked, request_id="req_1")
+    assert await searched(rig, "my invoice") == []

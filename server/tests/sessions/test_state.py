@@ -26,6 +26,7 @@ from resonantgenesis_server.sessions.state import (
     SessionInfo,
     SessionState,
     control_stream,
+    edited_record,
     ended_record,
     started_record,
     stopped_record,
@@ -335,3 +336,17 @@ async def test_a_state_can_take_in_what_was_not_announced_yet(rig: Rig) -> None:
     await rig.log.append(Append(control_stream(name), [ended_record(1, "success", 9)]))
     await state.take_in(rig.log, name)
     assert (state.running, state.end) == (None, 9)
+
+
+def test_a_session_is_listed_with_the_goal_with_which_its_first_turn_runs() -> None:
+    records = [
+        info().record(),
+        TurnRequest("first", "echo").record(1),
+        TurnRequest("second", "echo").record(2),
+        edited_record(TurnRequest("edited", "echo").record(1)),
+        edited_record(TurnRequest("other", "echo").record(2)),
+    ]
+    state = SessionState()
+    entries = [Entry(i, each.kind, each.body, 1) for i, each in enumerate(records, start=1)]
+    state.apply(entries)
+    assert state.first_goal == "edited"

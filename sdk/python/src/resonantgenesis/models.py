@@ -190,6 +190,7 @@ class SessionData(Model):
     position = Field[int | None](None)
     turn = Field[int | None](None)
     turns = Field[int | None](None)
+    first_goal = Field[str | None](None)
     context = Field[dict[str, Any] | None](None)
     metadata = Field[dict[str, Any] | None](None)
     subject = Field[str | None](None)

@@ -76,6 +76,8 @@ async def test_sessions_are_made_at_first_use_or_when_awaited(
         "sess_2",
     ]
     assert server.requests[-1].query == {"status": "created", "limit": "5"}
+    await client.sessions.list(search="order 4711")
+    assert server.requests[-1].query == {"search": "order 4711"}
 
 
 async def test_a_creation_whose_answer_was_lost_makes_one_session(

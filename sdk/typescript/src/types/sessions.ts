@@ -19,6 +19,8 @@ export interface SessionData {
   readonly status: SessionStatus;
   readonly subject: string | null;
   readonly turns: number;
+  /** The beginning of the first turn's goal. */
+  readonly firstGoal?: string | null;
   /** What its turn asks, while it waits. A list shows no `args`, `message` and `schema`. */
   readonly waiting?: readonly Ask[] | null;
   readonly metadata: JsonObject;
@@ -94,6 +96,11 @@ export interface CreateSessionParams {
 export interface ListSessionsParams extends PageParams {
   agentId?: string | undefined;
   status?: SessionStatus | undefined;
+  /**
+   * Words of the agent, the subject, the first goal and the metadata, or the beginning of an id. Pages of
+   * a search may be short, and empty, while `hasMore`.
+   */
+  search?: string | undefined;
 }
 
 /** What is cancelled: what runs or waits, only `turn`, or the turn of an execute's key. */

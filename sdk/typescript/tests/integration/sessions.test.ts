@@ -56,6 +56,19 @@ test('lists go on page by page', async () => {
   expect(found).toEqual(expect.arrayContaining(made));
 });
 
+test('a search finds what people remember of a session', async () => {
+  const { sessions } = clientOf();
+  const title = `Grüße ${crypto.randomUUID()}`;
+  const made = await sessions.create({ agentId: 'guide', metadata: { title } });
+  const find = async (search: string) => (await sessions.list({ search })).data;
+  await expect(find(title.toUpperCase())).resolves.toMatchObject([{ sessionId: made.sessionId }]);
+  await expect(find(made.sessionId)).resolves.toMatchObject([{ metadata: { title } }]);
+  await expect(find(`${title} count`)).resolves.toEqual([]);
+  await made.execute({ goal: 'count to 1' });
+  await expect(find(`COUNT ${title}`)).resolves.toMatchObject([{ firstGoal: 'count to 1' }]);
+  await expect(find('x'.repeat(201))).rejects.toMatchObject({ code: 'INVALID_REQUEST' });
+});
+
 test('a turn that outlasts the answer is followed to its end', async () => {
   const { sessions } = clientOf();
   const context = { count: 40, pace: 80 };

@@ -146,7 +146,8 @@ class Actor:
 class SessionRecord:
     """A session in the list of sessions. The session's log is the truth; the list follows it.
 
-    `waiting` are its open asks: `call_id`, `kind`, `tool`, and `expires_at` in seconds.
+    `first_goal` is the beginning of its first turn's goal. `waiting` are its open asks: `call_id`,
+    `kind`, `tool`, and `expires_at` in seconds.
     """
 
     id: str
@@ -158,6 +159,7 @@ class SessionRecord:
     created_at: float
     updated_at: float
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    first_goal: str = ""
     waiting: Sequence[Mapping[str, Any]] = ()
 
     @property

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from sqlalchemy import Insert, RowMapping, and_, delete, func, select
+from sqlalchemy import Insert, RowMapping, and_, delete, func, select, tuple_
 
 from . import tables
 from .base import ListPage, ListPlace, SessionRecord
 from .database import RecordsDatabase, few_at_once
-from .paging import by_creation, read_page
+from .paging import by_creation, encode_cursor, read_page
+from .search import Search, text_of
 from .tables import micros, seconds
 
 #: The status in the row of a session that is deleted, and that its forks still show.
 DELETED = "deleted"
+#: Sessions that one page of a search looks at: they take some tenths of a second.
+SEARCHED = 100_000
 
 
 def _upsert(dialect: str, *, anew: bool) -> Insert:
@@ -32,6 +35,8 @@ def _upsert(dialect: str, *, anew: bool) -> Insert:
             "metadata": new["metadata"],
             "waiting": new.waiting,
             "wakes_at": new.wakes_at,
+            "first_goal": new.first_goal,
+            "search_text": new.search_text,
         },
         where=mine if anew else and_(tables.sessions.c.updated_at <= new.updated_at, mine),
     )
@@ -100,24 +105,36 @@ class SessionRepository:
         subject: str | None = None,
         agent_id: str | None = None,
         status: str | None = None,
+        search: Search | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> ListPage[SessionRecord]:
-        """Newest first by creation; a filter that is None lets everything through."""
+        """Newest first by creation; a filter that is None lets everything through.
+
+        A page of a search may be short, and empty, before the last: see SEARCHED.
+        """
         columns = tables.sessions.c
-        query = select(tables.sessions).where(
-            columns.organization_id == organization_id, columns.status != DELETED
-        )
-        for column, wanted in (
-            (columns.subject, subject),
-            (columns.agent_id, agent_id),
-            (columns.status, status),
-        ):
+        query = select(tables.sessions).where(columns.organization_id == organization_id)
+        if subject is not None:
+            query = query.where(columns.subject == subject)
+        query = by_creation(query, tables.sessions, cursor)
+        # The index alone tells it.
+        ends = query.with_only_columns(columns.created_at, columns.id).offset(SEARCHED - 1).limit(1)
+        query = query.where(columns.status != DELETED)
+        for column, wanted in ((columns.agent_id, agent_id), (columns.status, status)):
             if wanted is not None:
                 query = query.where(column == wanted)
-        query = by_creation(query, tables.sessions, cursor)
         async with self._database.read() as connection:
-            return await read_page(connection, query, limit, _session, _place)
+            if search is None:
+                return await read_page(connection, query, limit, _session, _place)
+            end = (await connection.execute(ends)).first()
+            query = query.where(search.condition())
+            if end is not None:
+                query = query.where(tuple_(columns.created_at, columns.id) >= tuple_(*end))
+            page = await read_page(connection, query, limit, _session, _place)
+        if end is None or page.next_cursor is not None:
+            return page
+        return ListPage(page.items, encode_cursor(*end))
 
     async def delete(self, session_ids: Sequence[str]) -> None:
         """Forget these sessions, and the files that were made in them."""
@@ -201,6 +218,8 @@ def _row(session: SessionRecord) -> dict[str, object]:
         "metadata": dict(session.metadata),
         "waiting": [dict(ask) for ask in session.waiting] or None,
         "wakes_at": None if session.wakes_at is None else micros(session.wakes_at),
+        "first_goal": session.first_goal,
+        "search_text": text_of(session),
     }
 
 
@@ -215,5 +234,6 @@ def _session(row: RowMapping) -> SessionRecord:
         created_at=seconds(row["created_at"]),
         updated_at=seconds(row["updated_at"]),
         metadata=row["metadata"],
+        first_goal=row["first_goal"] or "",
         waiting=row["waiting"] or (),
     )

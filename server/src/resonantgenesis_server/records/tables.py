@@ -102,6 +102,9 @@ sessions = Table(
     #: Its open asks, and when the first of them expires.
     Column("waiting", JSON(none_as_null=True)),
     Column("wakes_at", BigInteger),
+    #: The beginning of its first turn's goal, and what a search looks through.
+    Column("first_goal", Text),
+    Column("search_text", Text),
     Index(None, "organization_id", "created_at", "id"),
     Index(None, "organization_id", "subject", "created_at", "id"),
     Index(None, "updated_at"),

@@ -24,6 +24,7 @@ from ..model.ids import is_id
 from ..model.limits import LOOKED_BYTES, PAGE_BYTES
 from ..model.principal import Principal
 from ..records.base import ListPage, SessionRecord
+from ..records.search import Search
 from ..records.sessions import SessionRepository
 from ..tracing import spans
 from .answers import InputRequest
@@ -166,15 +167,18 @@ class SessionService:
         *,
         agent_id: str | None,
         status: str | None,
+        search: str | None = None,
         limit: int,
         cursor: str | None,
     ) -> ListPage[dict[str, Any]]:
         """Newest first, in the state that the log showed when this was called."""
+        wanted = None if search is None else Search.of(search)
         await self._peers.settle(principal.organization_id)
         if principal.session_id is not None:
             state = await self.authorize(principal, principal.session_id)
             record = record_of(state)
             matches = agent_id in {None, record.agent_id} and status in {None, record.status}
+            matches = matches and (wanted is None or wanted.finds(record))
             return ListPage([session_item(record)] if matches else [])
         if principal.agent_id is not None and agent_id not in {None, principal.agent_id}:
             return ListPage([])
@@ -185,6 +189,7 @@ class SessionService:
                 subject=principal.subject,
                 agent_id=principal.agent_id or agent_id,
                 status=status,
+                search=wanted,
                 limit=limit,
                 cursor=cursor,
             )
@@ -487,6 +492,7 @@ def session_item(record: SessionRecord, **more: Any) -> dict[str, Any]:
         "subject": record.subject,
         "status": record.status,
         "turns": record.turns,
+        **({"first_goal": record.first_goal} if record.first_goal else {}),
         **({"waiting": _asks(record)} if record.waiting else {}),
         **more,
         "metadata": dict(record.metadata),

@@ -447,6 +447,7 @@ def record_of(state: SessionState) -> SessionRecord:
         created_at=info.created_at,
         updated_at=state.updated_at,
         metadata=info.metadata,
+        first_goal=state.first_goal,
         waiting=[
             {
                 "call_id": ask.call_id,

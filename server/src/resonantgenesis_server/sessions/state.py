@@ -52,6 +52,8 @@ SessionStatus = Literal[
 MAX_OPEN_TURNS = 32
 #: About how many bytes of memory a call takes that a turn waited for, with its answer.
 _CALL_MEMORY = 600
+#: Characters of the first goal that a list of sessions shows.
+_LISTED_GOAL = 300
 #: Pages of control records that are read into a state.
 _PAGE_ENTRIES, _PAGE_BYTES = 2_000, 4 << 20
 
@@ -205,6 +207,11 @@ class TurnState:
         )
 
 
+def _listed(goal: str) -> str:
+    """The part of a first goal that a list shows. A PostgreSQL text has no NUL."""
+    return goal[:_LISTED_GOAL].replace("\0", " ")
+
+
 def digest(goal: str) -> bytes:
     """Compares goals without keeping them."""
     return hashlib.sha256(goal.encode("utf-8", "surrogatepass")).digest()[:16]
@@ -214,8 +221,8 @@ class SessionState:
     """The fold. `position` is that of the last control record taken in."""
 
     __slots__ = (
-        "_initial_memory", "_waits_memory", "context", "context_turn", "deleted", "forks", "info",
-        "memory", "message_turns", "position", "turns", "updated_at",
+        "_initial_memory", "_waits_memory", "context", "context_turn", "deleted",
+        "first_goal", "forks", "info", "memory", "message_turns", "position", "turns", "updated_at",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -224,6 +231,8 @@ class SessionState:
         #: About how many bytes the state takes, and how many of them the session began with.
         self.memory = self._initial_memory = self._waits_memory = 0
         self.turns: list[TurnState] = []
+        #: The beginning of the first turn's.
+        self.first_goal = ""
         self.position = 0
         self.updated_at = 0.0
         #: The turn of each message, by the message's id.
@@ -300,6 +309,8 @@ class SessionState:
         if kind == "edited":
             turn.record = entry.position
             turn.goal_digest = digest(body["goal"])
+            if turn.turn == 1:
+                self.first_goal = _listed(body["goal"])
             return
         content = digest(body["content"])
         posted = Posted(body["message_id"], entry.position, content, len(entry.body))
@@ -311,6 +322,8 @@ class SessionState:
             self.context = {**self.context, **body["context"]}
             self.context_turn = number
             self.memory = self._initial_memory + memory_of(dumps(self.context))
+        if number == 1:
+            self.first_goal = _listed(body["goal"])
         replaces = body.get("replace_turn") or 0
         self.turns.append(
             TurnState(
@@ -332,6 +345,7 @@ class SessionState:
     def weight(self) -> int:
         """About how many bytes of memory the state takes."""
         small = 400 * len(self.message_turns) + 200 * len(self.forks)
+        small += 4 * len(self.first_goal)
         return 1_000 + 500 * len(self.turns) + small + self.memory + self._waits_memory
 
     # -- what follows from the records ---------------------------------------------------

@@ -350,11 +350,16 @@ class SyncSessions:
         *,
         agent_id: str | None = None,
         status: str | None = None,
+        search: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page[SyncSession]:
-        """One page of sessions, newest first."""
-        params = query(agent_id=agent_id, status=status, limit=limit, cursor=cursor)
+        """One page of sessions, newest first.
+
+        `search` finds words of the agent, the subject, the first goal and the metadata, and
+        beginnings of ids. Its pages may be short, and empty, while `has_more`.
+        """
+        params = query(agent_id=agent_id, status=status, search=search, limit=limit, cursor=cursor)
         call = calls.list_sessions(lambda raw: SyncSession(self, raw), params)
         return self._transport.call(call)
 

@@ -39,6 +39,14 @@ Turn = Annotated[int | None, typer.Option(min=1, help="Only this turn.")]
 def list_sessions(
     agent: Annotated[str | None, typer.Option(help="Only those of this agent.")] = None,
     status: Annotated[str | None, typer.Option(help="Only those with this status.")] = None,
+    search: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WORDS",
+            help="Only those with these words in agent, subject, first goal or metadata, or whose"
+            " id begins so.",
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 50,
     as_json: AsJson = False,
     url: Url = None,
@@ -46,7 +54,7 @@ def list_sessions(
 ) -> None:
     """Sessions, newest first."""
     with connect(url, data) as client:
-        list_page = partial(client.sessions.list, agent_id=agent, status=status)
+        list_page = partial(client.sessions.list, agent_id=agent, status=status, search=search)
         show_rows(Console(), items(list_page, limit), _COLUMNS, as_json=as_json)
 
 

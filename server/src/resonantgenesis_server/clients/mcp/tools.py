@@ -13,7 +13,7 @@ from pydantic import Field
 from ...codec.json import loads
 from ...feed.subscription import Caller
 from ...http.api.session_models import LONGEST_TEXT, AgentId, Context, Position, validated
-from ...http.schemas import Body, Word
+from ...http.schemas import NO_NUL, Body, Word
 from ...model.errors import AgentNotFound
 from ...model.ids import is_agent_id
 from ...model.principal import Principal
@@ -74,6 +74,9 @@ class ExecuteArguments(AskArguments):
 class ListArguments(Body):
     agent_id: AgentId | None = None
     status: Word | None = Field(default=None, description="E.g. running, waiting, completed.")
+    search: Annotated[str, Field(max_length=200, pattern=NO_NUL)] | None = Field(
+        default=None, description="Words of the agent, the subject, the first goal or metadata."
+    )
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     cursor: Annotated[str, Field(max_length=512)] | None = Field(
         default=None, description="`next_cursor` of the page before."
@@ -104,6 +107,7 @@ async def _list(
         principal,
         agent_id=given.agent_id,
         status=given.status,
+        search=given.search,
         limit=given.limit,
         cursor=given.cursor,
     )

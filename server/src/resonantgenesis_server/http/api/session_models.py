@@ -316,6 +316,9 @@ class SessionItem(BaseModel):
     subject: str | None
     status: str
     turns: int
+    first_goal: str | None = Field(
+        default=None, description="The beginning of its first turn's goal."
+    )
     waiting: list[AskBody] | None = Field(default=None, description="Its open asks.")
     metadata: dict[str, Any]
     created_at: str

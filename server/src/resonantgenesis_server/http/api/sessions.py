@@ -15,7 +15,7 @@ from ...webhooks.service import WebhookService
 from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
 from ..routing import api_router
-from ..schemas import MAX_POSITION, PageBody, PageCursor, PageLimit, page_body
+from ..schemas import MAX_POSITION, NO_NUL, PageBody, PageCursor, PageLimit, page_body
 from ..waiting import waiting_for
 from .session_models import (
     PATH,
@@ -37,6 +37,7 @@ from .session_models import (
 )
 
 Status = Annotated[SessionStatus | None, Query()]
+Searched = Annotated[str | None, Query(max_length=200, pattern=NO_NUL)]
 After = Annotated[int, Query(ge=0, le=MAX_POSITION)]
 
 
@@ -82,12 +83,22 @@ def sessions_router(
         principal: Reader,
         agent_id: Annotated[AgentId | None, Query()] = None,
         status: Status = None,
+        search: Searched = None,
         limit: PageLimit = 50,
         cursor: PageCursor = None,
     ) -> PageBody[SessionItem]:
-        """Sessions, newest first."""
+        """Sessions, newest first.
+
+        `search`: those whose agent, subject, first goal and metadata have each of its words
+        somewhere, or whose id begins so.
+        """
         page = await service.list_sessions(
-            principal, agent_id=agent_id, status=status, limit=limit, cursor=cursor
+            principal,
+            agent_id=agent_id,
+            status=status,
+            search=search,
+            limit=limit,
+            cursor=cursor,
         )
         return _page(page)
 
