@@ -12,6 +12,7 @@ import httpx
 import pytest
 from support.fleet import (
     PATIENCE,
+    SESSIONS,
     Fleet,
     Viewer,
     check_log,
@@ -31,9 +32,20 @@ HOUR = 3_600.0
 LIMIT = 20
 
 
-@pytest.mark.parametrize("step", [HOUR, pytest.param(-HOUR, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    ("step", "sessions"),
+    [
+        (HOUR, 2),
+        pytest.param(HOUR, SESSIONS, marks=pytest.mark.soak),
+        pytest.param(-HOUR, SESSIONS, marks=pytest.mark.soak),
+    ],
+)
 async def test_a_step_of_an_hour(
-    database: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: float
+    database: PostgresServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: float,
+    sessions: int,
 ) -> None:
     file = tmp_path / "step"
     urls = [database.database()] * 2
@@ -44,25 +56,25 @@ async def test_a_step_of_an_hour(
         monkeypatch.setenv("CLOCK_STEP", str(file))
         await asyncio.to_thread(fleet.start, fleet.nodes[1])
         async with fleet.balancer.running():
-            await one_step(fleet, file, step)
+            await one_step(fleet, file, step, sessions)
         assert [line for node in fleet.nodes for line in node.errors()] == []
     finally:
         await asyncio.to_thread(fleet.stop)
 
 
-async def one_step(fleet: Fleet, file: Path, step: float) -> None:
+async def one_step(fleet: Fleet, file: Path, step: float, sessions: int) -> None:
     right, stepped = fleet.nodes
     async with client_of(right.url) as here, client_of(stepped.url) as there:
         began = time.time()
         limited = await key_at_its_limit(there)
         body = {"agent_id": "guide", "goal": "count to 3"}
         first = await send_again(here, "/v1/sessions/execute", body, "one")
-        paced = {"goal": "count to 100", "context": {"words_per_second": 20}}
-        running = [(await execute(client, **paced))["session_id"] for client in (here, there)]
-        viewers = [
-            Viewer(running[0], fleet.addresses(stepped)),
-            Viewer(running[1], fleet.addresses(right)),
-        ]
+        paced = {"goal": f"count to {100 + 2 * sessions}", "context": {"words_per_second": 20}}
+        running: list[str] = []
+        viewers: list[Viewer] = []
+        for client, other in [(here, stepped), (there, right)] * (sessions // 2):
+            running.append((await execute(client, **paced))["session_id"])
+            viewers.append(Viewer(running[-1], fleet.addresses(other)))
         async with watched(viewers) as tasks:
             await until(lambda: all(len(each.frames) > 5 for each in viewers))
             file.write_text(str(step))

@@ -11,6 +11,7 @@ import pytest
 from nodes.test_kill import Started, check_ended, start
 from support.fleet import (
     PATIENCE,
+    SESSIONS,
     Fleet,
     check_log,
     client_of,
@@ -107,6 +108,6 @@ async def test_heirs_and_whole_fleets_die(database: PostgresServer, tmp_path: Pa
     with running(tmp_path, [database.database()] * 3, node_ttl=8, node_beat=1) as fleet:
         async with fleet.balancer.running():
             for _ in range(5):
-                await heir_dies(fleet, 200)
-                await some_die(fleet, 200, fleet.nodes[:2])
+                await heir_dies(fleet, SESSIONS)
+                await some_die(fleet, SESSIONS, fleet.nodes[:2])
                 await some_die(fleet, 200, fleet.nodes)

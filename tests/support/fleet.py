@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
+import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -21,6 +23,11 @@ from .wire import Frame, dense, execute, frames, read_all
 SECRET = "5e" * 32
 #: Seconds that anything may take on a machine that others use too.
 PATIENCE = 90.0
+#: Sessions of a long campaign, each with 20 tokens/s. `FLEET_SESSIONS` is for a machine that cannot
+#: carry as many.
+SESSIONS = int(os.environ.get("FLEET_SESSIONS", "200"))
+#: What a machine that others use may add to a figure, in seconds.
+SLACK = 3.0
 #: The body of a turn that ends when it is cancelled.
 ENDLESS: dict[str, Any] = {"goal": "count to 100000", "context": {"words_per_second": 20}}
 #: The answers that say "come again": a node that starts, drains, or has no database.
@@ -255,7 +262,7 @@ class Viewer:
 
     @property
     def done(self) -> int:
-        return sum(frame.event == "done" for frame in self.frames)
+        return len(self.ended_at)
 
     async def watch(self) -> list[Frame]:
         while self.done < self.turns:
@@ -311,6 +318,12 @@ async def until(what: Callable[[], object], seconds: float = PATIENCE) -> None:
     async with asyncio.timeout(seconds):
         while not what():
             await asyncio.sleep(0.005)
+
+
+def figures(what: str, seconds: Sequence[float]) -> None:
+    """Print the median and the greatest."""
+    median = statistics.median(seconds)
+    print(f"{what}: {median:.2f} s, at most {max(seconds):.2f} s, of {len(seconds)}")
 
 
 async def send_again(
