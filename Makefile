@@ -47,7 +47,7 @@ test-typescript: .venv/.dev node_modules/.done ## Run those in TypeScript alone:
 test-bounds: .venv/.dev ## Run some of them with the oldest dependencies, and with the newest Python here
 	@scripts/bounds.sh
 
-soak: .venv/.dev .venv-guide/.done .venv-frameworks/.done .venv-model/.done tests/clients/node_modules/.done ## Run the long campaigns
+soak: .venv/.dev .venv-guide/.done .venv-frameworks/.done .venv-model/.done tests/clients/node_modules/.done tests/databases/node_modules/.done ## Run the long campaigns
 	@scripts/system.sh
 	@$(BIN)/pytest -m soak $(ARGS)
 	@[[ -n "$(ARGS)" ]] || scripts/suite_under_load.sh $(RUNS)
@@ -86,7 +86,7 @@ dist: .venv/.dev node_modules/.done $(SITE) $(CONSOLE) ## Build the packages int
 
 clean: ## Remove what the verbs made, but no data
 	@rm -rf build server/src/resonantgenesis_server/{site,console} .venv .venv-guide .venv-frameworks .venv-model .venv-lowest .venv-newest dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
-	@rm -rf node_modules sdk/typescript/{dist,node_modules} examples/*/{dist,node_modules} tests/browser/*/node_modules tests/clients/node_modules
+	@rm -rf node_modules sdk/typescript/{dist,node_modules} examples/*/{dist,node_modules} tests/browser/*/node_modules tests/{clients,databases}/node_modules
 	@find . -name node_modules -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: what was installed last. They live in what they stand for, so that they go when it goes.
@@ -117,6 +117,10 @@ clean: ## Remove what the verbs made, but no data
 
 tests/clients/node_modules/.done: tests/clients/package-lock.json
 	@scripts/clients_env.sh
+	@touch $@
+
+tests/databases/node_modules/.done: tests/databases/package-lock.json
+	@scripts/databases_env.sh
 	@touch $@
 
 $(CONSOLE): node_modules/.done $(shell find console sdk/typescript/src -type f -not -path '*/node_modules/*')

@@ -147,6 +147,7 @@ async def kills(fleet: Fleet, *, rounds: int, sessions: int) -> None:
     async with fleet.balancer.running():
         for _ in range(rounds):
             took.append(await one_kill(fleet, sessions, rng))
+            print(f"takeover after {took[-1]:.2f} s")
             dead = next(node for node in fleet.nodes if node not in fleet.living)
             await asyncio.to_thread(dead.start)
     figures("takeover", took)

@@ -1,4 +1,7 @@
-"""PostgreSQL as Debian packages it, for a test: its own data directory, a Unix socket, no port."""
+"""PostgreSQL for a test: its own data directory, a Unix socket, no port.
+
+It is the newest of Debian's packages, or the one whose programs are in the folder POSTGRES_BIN.
+"""
 
 from __future__ import annotations
 
@@ -52,8 +55,14 @@ class PostgresMissing(Exception):
 
 
 @functools.cache
-def programs() -> Path:
-    """The folder of the newest PostgreSQL here. Raises PostgresMissing."""
+def _program(name: str) -> str:
+    """The path of a program; that of `psql` is Debian's. Raises PostgresMissing."""
+    chosen = os.environ.get("POSTGRES_BIN")
+    return str((Path(chosen) if chosen and name != "psql" else _installed()) / name)
+
+
+@functools.cache
+def _installed() -> Path:
     found = sorted(
         Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: float(p.parts[-3])
     )
@@ -85,8 +94,7 @@ class PostgresServer:
         if primary is None:
             _run(self.folder, "/bin/cp", "-a", str(_empty_cluster()), str(self.data))
         else:
-            source = ["-h", str(primary.folder), "-U", "postgres", "-c", "fast"]
-            _run(self.folder, "pg_basebackup", "-D", str(self.data), "-R", "--no-sync", *source)
+            self._copy(primary)
 
     def start(self) -> PostgresServer:
         """Start it and wait until it takes connections."""
@@ -96,7 +104,7 @@ class PostgresServer:
 
     def launch(self) -> None:
         """Start it. To be called in a thread that lasts as long as the server is to."""
-        command = [str(programs() / "postgres"), "-D", str(self.data), "-k", str(self.folder)]
+        command = [_program("postgres"), "-D", str(self.data), "-k", str(self.folder)]
         for name, value in self._settings.items():
             command += ["-c", f"{name}={value}"]
         with (self.folder / "log").open("ab") as output:
@@ -109,6 +117,23 @@ class PostgresServer:
                 preexec_fn=_end_with_parent,  # noqa: PLW1509  # calls nothing that locks
                 **_as_user(),
             )
+
+    def _copy(self, primary: PostgresServer) -> None:
+        """Become a standby, as pg_basebackup does it, which has to be of the server's version."""
+        is_old = int(primary.sql("SHOW server_version_num")) < 150_000
+        begin = "pg_start_backup('', true, false)" if is_old else "pg_backup_start('', true)"
+        end = "pg_stop_backup(false)" if is_old else "pg_backup_stop()"
+        primary._psql(
+            "postgres",
+            f"SELECT {begin}",
+            # Files that vanish meanwhile do no harm.
+            rf"\! cp -a {primary.data} {self.data} 2> /dev/null",
+            rf"\! rm {self.data}/postmaster.*; touch {self.data}/standby.signal",
+            rf"\o {self.data}/backup_label",
+            f"SELECT labelfile FROM {end}",
+        )
+        with (self.data / "postgresql.auto.conf").open("a") as settings:
+            settings.write(f"primary_conninfo = 'host={primary.folder} user=postgres'\n")
 
     @property
     def pid(self) -> int:
@@ -186,9 +211,14 @@ class PostgresServer:
 
     def sql(self, text: str, database: str = "postgres") -> str:
         """What the statements give, unadorned."""
+        return self._psql(database, text)
+
+    def _psql(self, database: str, *commands: str) -> str:
+        """What the commands of one session give."""
+        given = [word for command in commands for word in ("-c", command)]
         return _run(
             self.folder, "psql", "-h", str(self.folder), "-U", "postgres", "-d", database,
-            "-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", text,
+            "-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", *given,
         )  # fmt: skip
 
     def set(self, name: str, value: str) -> None:
@@ -269,7 +299,7 @@ def _own_folder() -> Path:
 
 def _run(folder: Path, program: str, *arguments: str) -> str:
     done: subprocess.CompletedProcess[str] = subprocess.run(
-        [str(programs() / program), *arguments],
+        [_program(program), *arguments],
         cwd=folder,
         capture_output=True,
         text=True,

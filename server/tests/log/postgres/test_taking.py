@@ -13,13 +13,14 @@ from resonantgenesis_server.log.postgres.log import PostgresLog
 from resonantgenesis_server.log.postgres.placing import Batch
 from resonantgenesis_server.log.queue import Job
 
-from .support import connection, entries, new, put, texts
+from .support import connection, counted, entries, new, put, texts
 
 pytestmark = pytest.mark.anyio
 
 
 async def deadlocks(db: asyncpg.Connection) -> int:
-    await db.execute("SELECT pg_stat_force_next_flush(), pg_stat_clear_snapshot()")
+    await counted(db)
+    await db.execute("SELECT pg_stat_clear_snapshot()")
     count: int = await db.fetchval(
         "SELECT deadlocks FROM pg_stat_database WHERE datname=current_database()"
     )
