@@ -44,6 +44,28 @@ const failing = agentAt('/v1/agents/refusing/ag-ui', 'thread-2');
 found.failed = await run(failing, 'go');
 found.nobody = await run(agentAt('/v1/agents/nobody/ag-ui', 'thread-3'), 'go');
 
+// A team, whose members are sub-agents: one of them fails, and one asks.
+const team = agentAt('/v1/agents/duo/ag-ui', 'thread-6');
+const subs = [];
+const context = [{ description: 'paid', value: '/dev/null' }];
+team.subscribe({
+  onSubagentStartedEvent: ({ event }) => void subs.push([event.name, event.subagentRunId]),
+  onSubagentFinishedEvent: ({ event }) => void subs.push([event.outcome?.type ?? event.result]),
+  onSubagentErrorEvent: ({ event }) => void subs.push([event.message]),
+});
+const held = await run(team, 'o', { context });
+const [question] = held.last.outcome.interrupts;
+const yes = [{ interruptId: question.id, status: 'resolved', payload: { approved: true } }];
+const after = await run(team, null, { resume: yes, context });
+found.team = {
+  errors: [held.error, after.error],
+  subs,
+  of: subs.find(([, id]) => id === question.subagentRunId)?.[0],
+  said: team.messages
+    .filter(({ subagentRunId, content }) => subagentRunId && content)
+    .map(({ role }) => role),
+};
+
 // An approval, answered by the run that resumes.
 found.approvals = [];
 for (const payload of [{ approved: true }, { approved: false, reason: 'no' }]) {

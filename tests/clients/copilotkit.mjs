@@ -48,10 +48,20 @@ await Promise.all([running, connected]);
 const seen = [textsOf(first.agent).at(-1), textsOf(third.agent).at(-1)];
 const never = await page('copilot-never');
 await never.core.connectAgent({ agent: never.agent });
+
+// A team, whose members are sub-agents.
+const duo = await page('copilot-3', 'duo');
+say(duo.agent, 'o');
+await duo.core.runAgent({ agent: duo.agent });
+const other = await page('copilot-3', 'duo');
+await other.core.connectAgent({ agent: other.agent });
+const shownBy = ({ agent }) => JSON.stringify(agent.messages.map(({ content }) => content));
+const team = { text: shownBy(duo), again: shownBy(other) };
 console.log(
   JSON.stringify({
     whole,
     again,
+    team,
     stopped: seen.map((text) => text.length > 5 && text.length < 90_000),
     never: never.agent.messages.length,
   }),

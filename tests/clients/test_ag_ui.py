@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from support.credentials import sync_client
 from support.node import run_client
@@ -13,7 +14,15 @@ from support.server import ServerProcess, bearer
 
 @pytest.fixture(scope="module")
 def found(server: ServerProcess) -> dict[str, Any]:
+    with sync_client(server, headers=bearer()) as client:
+        make_team(client)
     return run_client("ag_ui.mjs", server)
+
+
+def make_team(client: httpx.Client) -> None:
+    members = [{"agent_id": name} for name in ("refusing", "refunds")]
+    team = {"id": "duo", "name": "Duo", "strategy": "parallel", "on_failure": "continue"}
+    client.post("/v1/teams", json={**team, "members": members})
 
 
 def test_a_whole_run_with_a_tool_call(found: dict[str, Any]) -> None:
@@ -31,6 +40,18 @@ def test_failures_show_as_failures(found: dict[str, Any]) -> None:
     assert (last["type"], last["message"]) == ("RUN_ERROR", "the shop is closed")
     assert last["code"] == "AGENT_FAILED"
     assert "404" in found["nobody"]["error"]
+
+
+def test_members_of_a_team_are_sub_agents(found: dict[str, Any]) -> None:
+    team = found["team"]
+    assert team["errors"] == [None, None] and team["of"] == "refunds"
+    ids = dict(each for each in team["subs"] if len(each) == 2)
+    assert sorted(ids) == ["refunds", "refusing"]
+    said = [each[0] for each in team["subs"]]
+    assert said.count("refunds") == 2  # it goes on in the run that answers, under the same id
+    assert ["the shop is closed"] in team["subs"] and ["suspended"] in team["subs"]
+    assert team["subs"][-1] == ["Looking. Paid."]
+    assert "reasoning" in team["said"] and "assistant" not in team["said"]
 
 
 def test_approvals_are_asked_and_answered(found: dict[str, Any]) -> None:
@@ -59,6 +80,8 @@ def test_the_runtime_of_copilotkit(found: dict[str, Any]) -> None:
 
 def test_copilotkits_own_client(server: ServerProcess) -> None:
     """Runs, a page that is loaded again, one that is loaded in mid-run, and its stop."""
+    with sync_client(server, headers=bearer()) as client:
+        make_team(client)
     found = run_client("copilotkit.mjs", server)
     first, _, answer, second, counted = found["whole"]["texts"]
     assert (first, second, counted) == ("What is 12% of 250?", "count to 3", "1 2 3")
@@ -66,6 +89,7 @@ def test_copilotkits_own_client(server: ServerProcess) -> None:
     assert found["again"]["texts"] == found["whole"]["texts"]
     assert found["stopped"] == [True, True]
     assert found["never"] == 0
+    assert found["team"]["text"] == found["team"]["again"] and "Looking." in found["team"]["text"]
 
 
 @pytest.mark.parametrize(

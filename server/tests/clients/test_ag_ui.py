@@ -11,7 +11,25 @@ from resonantgenesis_server.clients.ag_ui.encode import RunFrames, ThreadFrames
 from resonantgenesis_server.clients.frames import FramesEncoder
 from resonantgenesis_server.log.base import Entry
 
-from .turns import TURNS, WAITING_TURNS, entries
+from .turns import CHUNKS, ENDS, TURNS, WAITING_TURNS, chunk, entries
+
+AGENTS = st.sampled_from(
+    [
+        {},
+        {"agent_id": "writer", "parent": "call_1"},
+        {"agent_id": "editor", "parent": "call_2"},
+        {"agent_id": "helper", "parent": "call_2"},
+        {"agent_id": "whisperer"},
+    ]
+)
+BY_AGENTS = st.builds(lambda made, of: (made[0], {**made[1], **of}), CHUNKS, AGENTS)
+#: Turns with sub-agents, which may wait on their way.
+TEAM_TURNS = st.builds(
+    lambda chunks, end: entries([*chunks, *end]),
+    st.lists(BY_AGENTS | st.just(chunk("waiting", calls=["call_1"])), max_size=40),
+    ENDS,
+)
+ANY_TURNS = TURNS | WAITING_TURNS | TEAM_TURNS
 
 
 def fold() -> RunFrames:
@@ -23,7 +41,7 @@ def events_of(frames: list[bytes]) -> list[dict[str, Any]]:
     return [orjson.loads(frame[6:]) for frame in frames]
 
 
-@given(TURNS | WAITING_TURNS, st.data())
+@given(ANY_TURNS, st.data())
 def test_the_events_of_a_turn_are_one_sequence(turn: list[Entry], data: st.DataObject) -> None:
     expected = list(FramesEncoder(fold()).encode(turn))
     split = data.draw(st.integers(0, len(turn)))
@@ -34,10 +52,11 @@ def test_the_events_of_a_turn_are_one_sequence(turn: list[Entry], data: st.DataO
     assert before + list(left.encode(turn[split:])) == expected
 
 
-@given(TURNS | WAITING_TURNS)
+@given(ANY_TURNS)
 def test_runs_are_well_formed(turn: list[Entry]) -> None:
     """By the rules of the client's verifier."""
-    is_open, parts, steps = False, set[str](), set[str]()
+    is_open, parts, steps = False, dict[str, str](), set[tuple[str, str]]()
+    running, over = set[str](), set[str]()
     for event in events_of(list(FramesEncoder(fold()).encode(turn))):
         kind = event["type"]
         assert None not in event.values()
@@ -46,23 +65,32 @@ def test_runs_are_well_formed(turn: list[Entry]) -> None:
             is_open = True
             continue
         assert is_open
-        if kind.endswith("_MESSAGE_START"):
-            assert not parts
-            parts.add(event["messageId"])
+        sub = event.get("subagentRunId", "")
+        if kind == "SUBAGENT_STARTED":
+            assert sub not in running | over and event["name"]
+            assert event.get("parentSubagentRunId", "") in {"", *running}
+            running.add(sub)
+        elif kind in {"SUBAGENT_FINISHED", "SUBAGENT_ERROR"}:
+            assert sub not in parts and not any(step[0] == sub for step in steps)
+            running.remove(sub)
+            over.add(sub)
+        elif kind.endswith("_MESSAGE_START"):
+            assert sub not in parts and sub in {"", *running}
+            parts[sub] = event["messageId"]
         elif kind.endswith("_MESSAGE_CONTENT"):
-            assert event["messageId"] in parts and event["delta"]
+            assert event["messageId"] == parts[sub] and event["delta"]
         elif kind.endswith("_MESSAGE_END"):
-            parts.remove(event["messageId"])
+            assert event["messageId"] == parts.pop(sub)
         elif kind == "STEP_STARTED":
-            assert event["stepName"] not in steps
-            steps.add(event["stepName"])
+            assert (sub, event["stepName"]) not in steps
+            steps.add((sub, event["stepName"]))
         elif kind == "STEP_FINISHED":
-            steps.remove(event["stepName"])
+            steps.remove((sub, event["stepName"]))
         elif kind in {"RUN_FINISHED", "RUN_ERROR"}:
-            assert kind == "RUN_ERROR" or not (parts or steps)
+            assert kind == "RUN_ERROR" or not (parts or steps or running)
             is_open = False
-            parts.clear()
-            steps.clear()
+            for each in (parts, steps, running, over):
+                each.clear()
 
 
 def test_a_thread_has_the_runs_of_all_turns() -> None:
@@ -87,3 +115,40 @@ def test_a_thread_has_the_runs_of_all_turns() -> None:
     # CopilotKit's clients leave a stream that has an outcome they do not know.
     ends = [event.get("outcome") or event.get("code") for event in events]
     assert [end for end in ends if end] == [{"type": "success"}, "CANCELLED"]
+
+
+def test_a_team_shows_who_works_for_whom() -> None:
+    """Each member is a sub-agent, once per task; one that waits goes on in the next run."""
+    member = {"agent_id": "writer", "parent": "c1"}
+    log = entries(
+        [
+            chunk("tool_call", call_id="c1", tool="delegate", args={"agent": "writer"}),
+            chunk("message", content="a draft", **member),
+            chunk("tool_call", call_id="c1.ask", tool="ask_helper", args={}, **member),
+            chunk("message", content="hm", agent_id="helper", parent="c1.ask"),
+            chunk("tool_result", call_id="c1.ask", tool="ask_helper", result="ok", **member),
+            chunk("input_required", call_id="c1.q", kind="input", message="?", **member),
+            chunk("waiting", calls=["c1.q"]),
+            chunk("message", content="done", **member),
+            chunk("tool_result", call_id="c1", tool="delegate", result="no", is_error=True),
+            chunk("done", status="failed", turn=1),
+        ]
+    )
+    events = events_of(list(FramesEncoder(fold()).encode(log)))
+    subs = [
+        (event["type"], event["subagentRunId"][-1])
+        for event in events
+        if event["type"].startswith("SUBAGENT")
+    ]
+    assert subs == [
+        ("SUBAGENT_STARTED", "1"),
+        ("SUBAGENT_STARTED", "2"),
+        ("SUBAGENT_FINISHED", "2"),
+        ("SUBAGENT_FINISHED", "1"),
+        ("SUBAGENT_STARTED", "1"),
+        ("SUBAGENT_ERROR", "1"),
+    ]
+    helper = next(event for event in events if event.get("name") == "helper")
+    assert helper["parentToolCallId"] == "c1.ask" and helper["parentSubagentRunId"][-1] == "1"
+    asked = next(event["outcome"] for event in events if event["type"] == "RUN_FINISHED")
+    assert asked["interrupts"][0]["subagentRunId"] == helper["parentSubagentRunId"]

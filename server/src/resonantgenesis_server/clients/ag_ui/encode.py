@@ -3,6 +3,9 @@
 A run begins with RUN_STARTED. It ends with RUN_FINISHED, before which everything open is closed, or
 with RUN_ERROR. A turn that waits ends its run with an interrupt; what comes after the answer is a
 run of its own. Fields without a value are left out, since a null ends the run.
+
+Events of a sub-agent have its id, between its SUBAGENT_STARTED and its SUBAGENT_FINISHED or
+SUBAGENT_ERROR. No id begins twice in a run.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ import orjson
 from ..frames import Chunk, TurnFrames, data_frame
 
 Json = dict[str, Any]
+#: A sub-agent: the call that started it, if one did, and its name. None: the turn's own agent.
+Agent = tuple[str, str] | None
 
 
 class RunFrames(TurnFrames):
@@ -23,7 +28,8 @@ class RunFrames(TurnFrames):
 
     __slots__ = (
         "_asks", "_calls", "_failure", "_goal", "_is_copilotkit", "_open", "_parts", "_run",
-        "_runs", "_started", "_steps", "session_id", "thread_id", "turn",
+        "_running", "_runs", "_started", "_steps", "_sub_count", "_subs", "session_id",
+        "thread_id", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -48,9 +54,15 @@ class RunFrames(TurnFrames):
         self._runs = 0
         self._started = False
         self._parts = 0
-        self._open = ""
-        self._steps: list[str] = []
-        self._calls: frozenset[str] = frozenset()
+        #: The part that grows, by the agent that makes it, and its id.
+        self._open: dict[Agent, tuple[str, str]] = {}
+        self._steps: list[tuple[Agent, str]] = []
+        #: The agent of each call.
+        self._calls: dict[str, Agent] = {}
+        #: The ids of the sub-agents that are not over, and those that have begun in this run.
+        self._subs: dict[Agent, str] = {}
+        self._running: list[Agent] = []
+        self._sub_count = 0
         self._asks: list[Json] = []
         self._failure: Json | None = None
 
@@ -61,8 +73,8 @@ class RunFrames(TurnFrames):
 
     def copy(self) -> Self:
         other = super().copy()
-        other._steps = copy.copy(self._steps)
-        other._asks = copy.copy(self._asks)
+        for name in ("_asks", "_calls", "_open", "_running", "_steps", "_subs"):
+            setattr(other, name, copy.copy(getattr(self, name)))
         return other
 
     def frames(self, kind: str, chunk: Chunk) -> list[bytes]:
@@ -82,6 +94,7 @@ class RunFrames(TurnFrames):
             yield self._begin()
         encode = _ENCODERS.get(kind)
         if encode is not None:
+            yield from self._begin_sub(chunk)
             yield from encode(self, chunk)
 
     def _begin(self) -> Json:
@@ -93,6 +106,36 @@ class RunFrames(TurnFrames):
         messages = [{**asked, "content": self._goal}]
         return begin | {"input": {**given, "context": [], "messages": messages}}
 
+    # -- sub-agents ------------------------------------------------------------------------
+
+    def _begin_sub(self, chunk: Chunk) -> Iterator[Json]:
+        """The agent of the chunk begins in this run, if it is a sub-agent that has not yet."""
+        agent = _agent(chunk)
+        if agent is None or agent in self._running:
+            return
+        if agent not in self._subs:
+            self._sub_count += 1
+            self._subs[agent] = f"sub_{self.session_id}.{self.turn}.{self._sub_count}"
+        started = {"type": "SUBAGENT_STARTED", "subagentRunId": self._subs[agent]}
+        started["name"] = agent[1]
+        if agent[0]:
+            started["parentToolCallId"] = agent[0]
+        caller = self._calls.get(agent[0])
+        if caller in self._running:
+            started["parentSubagentRunId"] = self._subs[caller]
+        self._running.append(agent)
+        yield started
+
+    def _end_sub(self, agent: Agent, end: Json) -> Iterator[Json]:
+        yield from self._close(agent)
+        yield from self._finish_steps(agent)
+        self._running.remove(agent)
+        yield {**end, "subagentRunId": self._subs[agent]}
+
+    def _of(self, agent: Agent) -> Json:
+        """What an event of this agent has to show whose it is."""
+        return {"subagentRunId": self._subs[agent]} if agent in self._subs else {}
+
     # -- parts -----------------------------------------------------------------------------
 
     def _part_id(self) -> str:
@@ -100,54 +143,64 @@ class RunFrames(TurnFrames):
 
     def _text(self, chunk: Chunk) -> Iterator[Json]:
         # What a sub-agent says is no part of the answer.
-        return self._delta("REASONING" if "agent_id" in chunk else "TEXT", chunk["content"])
+        return self._delta(chunk, "REASONING" if "agent_id" in chunk else "TEXT", chunk["content"])
 
     def _reasoning(self, chunk: Chunk) -> Iterator[Json]:
-        return self._delta("REASONING", chunk["content"])
+        return self._delta(chunk, "REASONING", chunk["content"])
 
-    def _delta(self, part: str, text: str) -> Iterator[Json]:
+    def _delta(self, chunk: Chunk, part: str, text: str) -> Iterator[Json]:
         if not text:
             return
-        if self._open != part:
-            yield from self._close()
+        agent = _agent(chunk)
+        of = self._of(agent)
+        if agent not in self._open or self._open[agent][0] != part:
+            yield from self._close(agent)
             self._parts += 1
-            self._open = part
+            self._open[agent] = part, self._part_id()
             if part == "REASONING":
-                yield {"type": "REASONING_START", "messageId": self._part_id()}
+                yield {"type": "REASONING_START", "messageId": self._part_id(), **of}
             role = "assistant" if part == "TEXT" else "reasoning"
             start = {"type": f"{part}_MESSAGE_START", "messageId": self._part_id()}
-            yield {**start, "role": role}
-        content = {"type": f"{part}_MESSAGE_CONTENT", "messageId": self._part_id()}
-        yield {**content, "delta": text}
+            yield {**start, "role": role, **of}
+        content = {"type": f"{part}_MESSAGE_CONTENT", "messageId": self._open[agent][1]}
+        yield {**content, "delta": text, **of}
 
-    def _close(self) -> Iterator[Json]:
-        if not self._open:
+    def _close(self, agent: Agent) -> Iterator[Json]:
+        """The part of this agent that grows is whole, if there is one."""
+        if agent not in self._open:
             return
-        part, self._open = self._open, ""
-        yield {"type": f"{part}_MESSAGE_END", "messageId": self._part_id()}
+        part, part_id = self._open.pop(agent)
+        of = self._of(agent)
+        yield {"type": f"{part}_MESSAGE_END", "messageId": part_id, **of}
         if part == "REASONING":
-            yield {"type": "REASONING_END", "messageId": self._part_id()}
+            yield {"type": "REASONING_END", "messageId": part_id, **of}
 
     def _step(self, chunk: Chunk) -> Iterator[Json]:
-        name, status = chunk["name"], chunk["status"]
+        agent, name, status = _agent(chunk), chunk["name"], chunk["status"]
+        step, of = (agent, name), self._of(agent)
         if status == "progress":
-            yield from self._delta("REASONING", chunk.get("detail", ""))
-        elif status == "started" and name not in self._steps:
-            yield from self._close()
-            self._steps.append(name)
-            yield {"type": "STEP_STARTED", "stepName": name}
-        elif status == "completed" and name in self._steps:
-            yield from self._close()
-            self._steps.remove(name)
-            yield {"type": "STEP_FINISHED", "stepName": name}
+            yield from self._delta(chunk, "REASONING", chunk.get("detail", ""))
+        elif status == "started" and step not in self._steps:
+            yield from self._close(agent)
+            self._steps.append(step)
+            yield {"type": "STEP_STARTED", "stepName": name, **of}
+        elif status == "completed" and step in self._steps:
+            yield from self._close(agent)
+            self._steps.remove(step)
+            yield {"type": "STEP_FINISHED", "stepName": name, **of}
+
+    def _finish_steps(self, agent: Agent) -> Iterator[Json]:
+        for step in [each for each in reversed(self._steps) if each[0] == agent]:
+            self._steps.remove(step)
+            yield {"type": "STEP_FINISHED", "stepName": step[1], **self._of(agent)}
 
     def _call(self, chunk: Chunk) -> Iterator[Json]:
-        yield from self._close()
-        call_id = chunk["call_id"]
+        agent, call_id = _agent(chunk), chunk["call_id"]
+        yield from self._close(agent)
         if call_id in self._calls:
             return
-        self._calls |= {call_id}
-        place = {"toolCallId": call_id}
+        self._calls[call_id] = agent
+        place = {"toolCallId": call_id, **self._of(agent)}
         yield {"type": "TOOL_CALL_START", **place, "toolCallName": chunk["tool"]}
         arguments = orjson.dumps(chunk.get("args") or {}).decode()
         yield {"type": "TOOL_CALL_ARGS", **place, "delta": arguments}
@@ -155,22 +208,31 @@ class RunFrames(TurnFrames):
 
     def _result(self, chunk: Chunk) -> Iterator[Json]:
         yield from self._call(chunk)  # unless it was made before
-        result = chunk["result"]
+        call_id, result, of = chunk["call_id"], chunk["result"], self._of(_agent(chunk))
+        content = result if isinstance(result, str) else orjson.dumps(result).decode()
+        end: Json = {"type": "SUBAGENT_FINISHED", "result": result}
+        if chunk.get("is_error"):
+            end = {"type": "SUBAGENT_ERROR", "message": content}
+        for agent in [each for each in reversed(self._running) if each and each[0] == call_id]:
+            yield from self._end_sub(agent, end)
+            del self._subs[agent]
         self._parts += 1
         yield {
             "type": "TOOL_CALL_RESULT",
             "messageId": self._part_id(),
-            "toolCallId": chunk["call_id"],
-            "content": result if isinstance(result, str) else orjson.dumps(result).decode(),
+            "toolCallId": call_id,
+            "content": content,
             "role": "tool",
+            **of,
         }
 
     def _custom(self, chunk: Chunk) -> Iterator[Json]:
         value = {name: of for name, of in chunk.items() if name not in {"type", "position"}}
+        of = self._of(_agent(chunk))
         if chunk["type"] == "data":
-            yield {"type": "CUSTOM", "name": chunk["name"], "value": chunk["data"]}
+            yield {"type": "CUSTOM", "name": chunk["name"], "value": chunk["data"], **of}
         else:
-            yield {"type": "CUSTOM", "name": chunk["type"], "value": value}
+            yield {"type": "CUSTOM", "name": chunk["type"], "value": value, **of}
 
     def _ask(self, chunk: Chunk) -> Iterator[Json]:
         if chunk.get("tool") is not None:
@@ -191,27 +253,39 @@ class RunFrames(TurnFrames):
         if is_cancelled and self._is_copilotkit:
             yield {"type": "RUN_ERROR", "message": "the run was cancelled", "code": "CANCELLED"}
             return
-        yield from self._finish({"type": "cancelled" if is_cancelled else "success"})
+        if is_cancelled:
+            end = {"type": "SUBAGENT_ERROR", "message": "the run was cancelled"}
+            yield from self._finish({"type": "cancelled"}, {**end, "code": "CANCELLED"})
+        else:
+            yield from self._finish({"type": "success"}, {"type": "SUBAGENT_FINISHED"})
 
     def _wait(self, _chunk: Chunk) -> Iterator[Json]:
         asks, self._asks = self._asks, []
-        interrupts = [_interrupt(ask) for ask in asks if ask["kind"] != "tool"]
+        interrupts = [
+            _interrupt(ask) | self._of(_agent(ask)) for ask in asks if ask["kind"] != "tool"
+        ]
         outcome: Json = {"type": "interrupt", "interrupts": interrupts}
         if not interrupts:
             outcome = {"type": "success", "pendingToolCallIds": [ask["call_id"] for ask in asks]}
-        yield from self._finish(outcome)
+        suspended = {"type": "SUBAGENT_FINISHED", "outcome": {"type": "suspended"}}
+        yield from self._finish(outcome, suspended)
         self._started = False
 
-    def _finish(self, outcome: Json) -> Iterator[Json]:
-        yield from self._close()
-        for name in reversed(self._steps):
-            yield {"type": "STEP_FINISHED", "stepName": name}
-        self._steps = []
+    def _finish(self, outcome: Json, of_subs: Json) -> Iterator[Json]:
+        """End the run, and each sub-agent that is not over with `of_subs`."""
+        for agent in reversed(self._running.copy()):
+            yield from self._end_sub(agent, of_subs)
+        yield from self._close(None)
+        yield from self._finish_steps(None)
         place = {"threadId": self.thread_id, "runId": self._run_id}
         yield {"type": "RUN_FINISHED", **place, "outcome": outcome}
 
 
-_NAMES = {"message": "message", "responseSchema": "schema", "expiresAt": "expires_at"}
+def _agent(chunk: Chunk) -> Agent:
+    # The first step of a turn has the id of the turn's own agent, and of the session.
+    if "agent_id" not in chunk or "session_id" in chunk:
+        return None
+    return chunk.get("parent") or "", chunk["agent_id"]
 
 
 def _interrupt(ask: Mapping[str, Any]) -> Json:
