@@ -119,8 +119,7 @@ class RunStreamFrames(ThreadFold, TurnFrames):
     """The events of one turn in these modes; with `subgraphs` also of its sub-agents."""
 
     __slots__ = (
-        "_begun", "_chunks", "_failure", "_info", "_length", "_modes", "_shown", "_steps", "_told",
-        "_wanted",
+        "_begun", "_chunks", "_failure", "_info", "_length", "_modes", "_shown", "_told", "_wanted",
     )  # fmt: skip
 
     def __init__(self, info: RunInfo, modes: frozenset[str], *, subgraphs: bool = False) -> None:
@@ -130,8 +129,6 @@ class RunStreamFrames(ThreadFold, TurnFrames):
         self._wanted = modes | {_ALWAYS}
         if subgraphs and "messages-tuple" in modes:
             self._wanted |= {_INNER}
-        #: The steps that run.
-        self._steps: frozenset[int] = frozenset()
         self._begun = False
         self._chunks = 0
         #: The last AI message that was told as whole.
@@ -277,14 +274,8 @@ class RunStreamFrames(ThreadFold, TurnFrames):
         yield "values", "values", self._values
 
     def _step(self, chunk: Chunk) -> Iterator[_Event]:
-        space = "" if "session_id" in chunk else namespace(chunk)
-        number, status = chunk["step"], chunk["status"]
-        if status == "started" and number not in self._steps and not space:
-            self._places.step()
-        if status == "started":
-            self._steps |= {number}
-        elif status == "completed":
-            self._steps -= {number}
+        is_own = "session_id" in chunk or not namespace(chunk)
+        self._places.step_is(chunk["step"], chunk["status"], is_own=is_own)
         yield from self._custom(chunk)
 
     def _said(self, chunk: Chunk) -> Iterator[_Event]:

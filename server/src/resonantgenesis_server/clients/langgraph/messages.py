@@ -25,7 +25,7 @@ CallPlace = tuple[int, int]
 class Places:
     """Where the next piece of an answer stands."""
 
-    __slots__ = ("_calls", "_count", "_is_open", "_known", "number")
+    __slots__ = ("_calls", "_count", "_is_open", "_known", "_steps", "number")
 
     def __init__(self) -> None:
         #: The number of the newest AI message; -1: none yet.
@@ -35,6 +35,8 @@ class Places:
         #: The calls of each id that have no result yet, and all ids.
         self._calls: dict[str, tuple[CallPlace, ...]] = {}
         self._known: frozenset[str] = frozenset()
+        #: The steps that run, those of sub-agents among them.
+        self._steps: frozenset[int] = frozenset()
 
     def copy(self) -> Self:
         other = copy.copy(self)
@@ -68,6 +70,15 @@ class Places:
         """A step begins."""
         if self._count:
             self._is_open = False
+
+    def step_is(self, number: int, status: str, *, is_own: bool) -> None:
+        """A chunk of a step. `is_own`: the step is of the agent whose messages these are."""
+        if status == "started":
+            if is_own and number not in self._steps:
+                self.step()
+            self._steps |= {number}
+        elif status == "completed":
+            self._steps -= {number}
 
     def break_off(self) -> None:
         """What follows is in another AI message."""

@@ -88,7 +88,7 @@ class ThreadEncoder(ThreadFold, SseEncoder):
 
     __slots__ = (
         "_agent_id", "_asked", "_at", "_begun", "_failure", "_filter", "_first", "_hash", "_load",
-        "_open", "_part", "_position", "_steps", "_thread_id", "_waits",
+        "_open", "_part", "_position", "_thread_id", "_waits",
     )  # fmt: skip
 
     cuts: ClassVar[bool] = True
@@ -113,7 +113,6 @@ class ThreadEncoder(ThreadFold, SseEncoder):
         self._open: dict[str, _OpenMessage] = {}
         #: The calls that were asked about.
         self._asked: frozenset[str] = frozenset()
-        self._steps: frozenset[int] = frozenset()
         self._begun = self._waits = False
         self._failure = ""
         #: How often the turn has waited.
@@ -255,7 +254,7 @@ class ThreadEncoder(ThreadFold, SseEncoder):
 
     def _pass(self, turn: int) -> None:
         super()._pass(turn)
-        self._asked, self._steps = frozenset(), frozenset()
+        self._asked = frozenset()
         self._begun = self._waits = False
         self._failure, self._part = "", 0
 
@@ -380,14 +379,8 @@ class ThreadEncoder(ThreadFold, SseEncoder):
     # -- other chunks ----------------------------------------------------------------------
 
     def _step(self, chunk: Chunk) -> Iterator[_Event]:
-        space = "" if "session_id" in chunk else _space(chunk)
-        number, status = chunk["step"], chunk["status"]
-        if status == "started" and number not in self._steps and not space:
-            self._places.step()
-        if status == "started":
-            self._steps |= {number}
-        elif status == "completed":
-            self._steps -= {number}
+        is_own = "session_id" in chunk or not namespace(chunk)
+        self._places.step_is(chunk["step"], chunk["status"], is_own=is_own)
         yield from self._custom(chunk)
 
     def _said(self, _chunk: Chunk) -> Iterator[_Event]:
