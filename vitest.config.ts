@@ -6,7 +6,7 @@ const sdk = (path: string) => fileURLToPath(new URL(`sdk/typescript/${path}`, im
 // The package's own name means its sources, so that no test needs a build.
 const alias = [
   {
-    find: /^@resonantgenesis\/sdk\/(react|store|vue|webhooks|worker)$/,
+    find: /^@resonantgenesis\/sdk\/(admin|react|store|vue|webhooks|worker)$/,
     replacement: sdk('src/$1/index.ts'),
   },
   { find: /^@resonantgenesis\/sdk$/, replacement: sdk('src/index.ts') },

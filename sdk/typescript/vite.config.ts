@@ -37,6 +37,7 @@ export default defineConfig(({ mode }) => {
           'react/index': src('react/index.ts'),
           'vue/index': src('vue/index.ts'),
           'store/index': src('store/index.ts'),
+          'admin/index': src('admin/index.ts'),
           'worker/index': src('worker/index.ts'),
           'webhooks/index': src('webhooks/index.ts'),
         },

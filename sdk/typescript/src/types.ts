@@ -2,6 +2,7 @@
  * The shapes that callers see. Names are camelCase here and the wire's inside; what an agent or an
  * event carries as free-form data (`args`, `result`, `data`, `metadata`, `context`) is left as it is.
  */
+export type * from './types/admin.js';
 export type * from './types/base.js';
 export type * from './types/chunks.js';
 export type * from './types/client.js';

@@ -200,7 +200,7 @@ test('where only CommonJS is loaded, as in Jest: every subpath, and what is load
   await frameworks();
   const code = `
     const { ResonantGenesis, StreamError } = require('@resonantgenesis/sdk');
-    for (const name of ['react', 'vue', 'store', 'worker', 'webhooks']) {
+    for (const name of ['react', 'vue', 'store', 'worker', 'webhooks', 'admin']) {
       const names = Object.keys(require('@resonantgenesis/sdk/' + name));
       if (!names.length) throw new Error(name);
     }
