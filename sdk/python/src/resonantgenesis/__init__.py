@@ -17,6 +17,7 @@ from ._sync.events import SyncEventStream, SyncReplay
 from ._sync.sessions import SyncSession
 from ._sync.stream import SyncStream
 from ._version import __version__
+from .administration import Erased, LiveMetrics, NodeMetrics, Tool
 from .errors import (
     AgentFailed,
     AuthenticationError,
@@ -78,14 +79,17 @@ __all__ = [
     "Chunk",
     "Conflict",
     "ConnectionLost",
+    "Erased",
     "Event",
     "File",
     "InputResult",
     "InternalError",
     "InvalidRequest",
     "InvalidSettings",
+    "LiveMetrics",
     "Message",
     "MessagePage",
+    "NodeMetrics",
     "NotFound",
     "Organization",
     "Page",
@@ -113,6 +117,7 @@ __all__ = [
     "Team",
     "Timeouts",
     "Token",
+    "Tool",
     "TurnResult",
     "TurnTimeout",
     "Unavailable",

@@ -18,10 +18,13 @@ from .files import AsyncFiles
 from .resources import (
     AsyncAgents,
     AsyncKeys,
+    AsyncMetrics,
     AsyncNodes,
     AsyncOrganizations,
+    AsyncSubjects,
     AsyncTeams,
     AsyncTokens,
+    AsyncTools,
     AsyncUsage,
     AsyncWebhooks,
 )
@@ -32,7 +35,7 @@ from .transport import AsyncTransport
 class ResonantGenesis:
     # async only
     """The client: `sessions`, `agents`, `teams`, `keys`, `tokens`, `events`, `files`, `usage`,
-    `webhooks`, `organizations`, `nodes`, `realtime()`.
+    `webhooks`, `organizations`, `nodes`, `metrics`, `tools`, `subjects`, `realtime()`.
 
     `api_key` defaults to the variable RESONANTGENESIS_API_KEY, `base_url` to
     RESONANTGENESIS_BASE_URL, then to the public service. `timeout` is in seconds, for an answer
@@ -65,7 +68,10 @@ class ResonantGenesis:
         self.keys = AsyncKeys(self._transport)
         self.tokens = AsyncTokens(self._transport)
         self.organizations = AsyncOrganizations(self._transport)
+        self.subjects = AsyncSubjects(self._transport)
         self.nodes = AsyncNodes(self._transport)
+        self.metrics = AsyncMetrics(self._transport)
+        self.tools = AsyncTools(self._transport)
         self.events = AsyncEvents(self._transport)
         self.usage = AsyncUsage(self._transport)
         self.webhooks = AsyncWebhooks(self._transport)
@@ -82,7 +88,7 @@ class ResonantGenesis:
     ) -> dict[str, Any]:
         """Call an endpoint that has no method here, and return the JSON object of its answer.
 
-        `path` begins with a slash: `/v1/tools`, `/readyz`. A failed call is repeated like any
+        `path` begins with a slash: `/readyz`, `/openapi.json`. A failed call is repeated like any
         other; a POST carries an Idempotency-Key. Raises StreamError.
         """
         call = calls.any_request(method, path, params or {}, body, idempotency_key)

@@ -1,5 +1,5 @@
-"""`client.agents`, `teams`, `keys`, `nodes`, `organizations`, `tokens`, `usage` and
-`webhooks`, asynchronous."""
+"""`client.agents`, `teams`, `keys`, `nodes`, `organizations`, `tokens`, `usage`, `metrics`,
+`tools`, `subjects` and `webhooks`, asynchronous."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from contextlib import suppress
 from typing import Any
 
 from .._core import calls
-from .._core.calls import GroupBy, Moment
+from .._core.calls import GroupBy, MetricsOf, Moment
 from .._core.messages import without_none
 from .._serving.handlers import Handler
 from .._serving.worker import DEFAULT_CAPACITY, DEFAULT_DRAIN, Worker
+from ..administration import Erased, LiveMetrics, Tool
 from ..errors import Conflict, NotFound, PermissionDenied
 from ..models import (
     Agent,
@@ -164,6 +165,10 @@ class AsyncOrganizations:
         fields = without_none(name=name, disabled=disabled)
         return await self._transport.call(calls.update_organization(organization_id, fields))
 
+    async def delete(self, organization_id: str) -> Erased:
+        """Disable it and delete all that it has, for some seconds: call again while `has_more`."""
+        return await self._transport.call(calls.delete_organization(organization_id))
+
     async def create_key(
         self,
         organization_id: str,
@@ -250,6 +255,41 @@ class AsyncNodes:
     async def list(self) -> Page[ServerNode]:
         """All that live, oldest first. Raises StreamError."""
         return await self._transport.call(calls.list_nodes())
+
+
+class AsyncMetrics:
+    """What each node does now."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def read(self, of: MetricsOf = "organization") -> LiveMetrics:
+        """For the organization (needs the scope `metrics:read`), or all that the `server` does
+        (needs its bootstrap key). Raises StreamError."""
+        return await self._transport.call(calls.read_metrics(of))
+
+
+class AsyncTools:
+    """The tools that agents may use. Needs the scope `agents:read`."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def list(self) -> Page[Tool]:
+        """All, by name. Raises StreamError."""
+        return await self._transport.call(calls.list_tools())
+
+
+class AsyncSubjects:
+    """End users. Needs the scope `subjects:write`."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def delete(self, subject: str) -> Erased:
+        """Delete what belongs to one, for some seconds: call again while `has_more`. Raises
+        StreamError."""
+        return await self._transport.call(calls.delete_subject(subject))
 
 
 class AsyncUsage:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
+from ..administration import Erased, LiveMetrics, Tool
 from ..errors import InternalError
 from ..models import (
     Agent,
@@ -30,6 +31,7 @@ from ..models import (
 )
 from .messages import Call, Request, make, new_key, place_of, query, segment, without_none
 
+MetricsOf = Literal["organization", "server"]
 GroupBy = Literal["day", "agent", "key", "subject", "session", "turn"]
 #: A day like 2026-02-21 or an RFC 3339 time, as the server takes it, or a datetime with a zone.
 Moment = str | datetime | None
@@ -251,6 +253,14 @@ def update_organization(organization_id: str, fields: Object) -> Call[Organizati
     return Call(Request("PATCH", _organization_path(organization_id), body=fields), Organization)
 
 
+def delete_organization(organization_id: str) -> Call[Erased]:
+    return Call(Request("DELETE", _organization_path(organization_id)), Erased)
+
+
+def delete_subject(subject: str) -> Call[Erased]:
+    return Call(Request("DELETE", "/v1/subjects", {"subject": subject}), Erased)
+
+
 def create_organization_key(
     organization_id: str, name: str, scopes: Sequence[str], expires_in: int | None
 ) -> Call[ApiKey]:
@@ -318,6 +328,14 @@ def _webhook_path(webhook_id: str) -> str:
 
 def list_nodes() -> Call[Page[ServerNode]]:
     return Call(Request("GET", "/v1/nodes"), lambda raw: Page(raw, ServerNode))
+
+
+def list_tools() -> Call[Page[Tool]]:
+    return Call(Request("GET", "/v1/tools"), lambda raw: Page(raw, Tool))
+
+
+def read_metrics(of: MetricsOf) -> Call[LiveMetrics]:
+    return Call(Request("GET", "/v1/metrics", {"of": of}), LiveMetrics)
 
 
 def any_request(

@@ -15,10 +15,13 @@ from .files import SyncFiles
 from .resources import (
     SyncAgents,
     SyncKeys,
+    SyncMetrics,
     SyncNodes,
     SyncOrganizations,
+    SyncSubjects,
     SyncTeams,
     SyncTokens,
+    SyncTools,
     SyncUsage,
     SyncWebhooks,
 )
@@ -50,7 +53,10 @@ class SyncResonantGenesis:
         self.keys = SyncKeys(self._transport)
         self.tokens = SyncTokens(self._transport)
         self.organizations = SyncOrganizations(self._transport)
+        self.subjects = SyncSubjects(self._transport)
         self.nodes = SyncNodes(self._transport)
+        self.metrics = SyncMetrics(self._transport)
+        self.tools = SyncTools(self._transport)
         self.events = SyncEvents(self._transport)
         self.usage = SyncUsage(self._transport)
         self.webhooks = SyncWebhooks(self._transport)
@@ -67,7 +73,7 @@ class SyncResonantGenesis:
     ) -> dict[str, Any]:
         """Call an endpoint that has no method here, and return the JSON object of its answer.
 
-        `path` begins with a slash: `/v1/tools`, `/readyz`. A failed call is repeated like any
+        `path` begins with a slash: `/readyz`, `/openapi.json`. A failed call is repeated like any
         other; a POST carries an Idempotency-Key. Raises StreamError.
         """
         call = calls.any_request(method, path, params or {}, body, idempotency_key)

@@ -83,7 +83,7 @@ def delete(
     with connect(url, data) as client:
         named = client.organizations.get(organization)
         confirm(f"All data of {named.name} ({organization}) will be deleted for good. Go on?", yes)
-        erased = erase(client, f"/v1/organizations/{organization}")
+        erased = erase(lambda: client.organizations.delete(organization))
     show_erased(erased, f"organization {organization}", as_json=as_json)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,7 +14,7 @@ from ..options import AsJson, Data, Url, connect
 from ..render import show_json, show_line
 
 if TYPE_CHECKING:
-    from resonantgenesis import SyncResonantGenesis
+    from resonantgenesis import Erased
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -36,7 +37,7 @@ def delete(
     when their time is over."""
     confirm(f"All sessions and files of {subject} will be deleted for good. Go on?", yes)
     with connect(url, data) as client:
-        erased = erase(client, "/v1/subjects", {"subject": subject})
+        erased = erase(lambda: client.subjects.delete(subject))
     show_erased(erased, f"subject {subject}", as_json=as_json)
 
 
@@ -49,16 +50,14 @@ def confirm(question: str, yes: bool) -> None:
     typer.confirm(question, abort=True, err=True)
 
 
-def erase(
-    client: SyncResonantGenesis, path: str, params: dict[str, str | int | None] | None = None
-) -> dict[str, int]:
-    """Ask until nothing is left; what was erased in all."""
+def erase(some: Callable[[], Erased]) -> dict[str, int]:
+    """Call `some` until nothing is left; what was erased in all."""
     total: dict[str, int] = {}
     while True:
-        answer: dict[str, Any] = client.request("DELETE", path, params=params)
-        has_more = answer.pop("has_more")
-        total = {name: total.get(name, 0) + count for name, count in answer.items()}
-        if not has_more:
+        erased = some()
+        counts = {name: count for name, count in erased.raw.items() if name != "has_more"}
+        total = {name: total.get(name, 0) + count for name, count in counts.items()}
+        if not erased.has_more:
             return total
 
 
