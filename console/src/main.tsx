@@ -10,6 +10,7 @@ import { router } from './router.tsx';
 import { Toasts } from './ui/parts.tsx';
 import './ui/theme.css';
 import './ui/ui.css';
+import './ui/table.css';
 import { applyTheme } from './ui/theme.ts';
 
 applyTheme();

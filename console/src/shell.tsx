@@ -23,6 +23,7 @@ import { useMemo, useRef, useState } from 'react';
 import { may, signOut } from './credential/credential.ts';
 import { Keyboard, openPalette } from './keyboard/keyboard.tsx';
 import { toggleTheme } from './ui/theme.ts';
+import './shell.css';
 
 const PAGES = [
   { to: '/', name: 'Overview', icon: Gauge, scope: 'metrics:read' },

@@ -1,6 +1,7 @@
 import { useCallback, useEffect, useState } from 'react';
 import { Field } from '../ui/parts.tsx';
 import { credential, SignInError, signInWithCode, signInWithKey } from './credential.ts';
+import './sign-in.css';
 
 /** The page before all others. A link with `#sign-in=CODE` signs in by itself. */
 export function SignIn() {

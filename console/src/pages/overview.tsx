@@ -7,6 +7,7 @@ import type { Curves, Sample, Whose } from '../overview/samples.ts';
 import { byWord, curvesOf, rateOf, sampled, total } from '../overview/samples.ts';
 import { Chart } from '../ui/chart.tsx';
 import { ListState, number, Page, Stat, Table } from '../ui/parts.tsx';
+import '../overview/overview.css';
 
 /** Milliseconds between two samples, and while the server cannot be reached. */
 const EACH = 1_000;

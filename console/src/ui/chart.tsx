@@ -3,6 +3,7 @@ import { useEffect, useRef, useSyncExternalStore } from 'react';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 import { isDark, onTheme } from './theme.ts';
+import './chart.css';
 
 export interface Series {
   readonly name: string;
