@@ -8,9 +8,6 @@ import { credential } from './credential/credential.ts';
 import { SignIn } from './credential/sign-in.tsx';
 import { router } from './router.tsx';
 import { Toasts } from './ui/parts.tsx';
-import './ui/theme.css';
-import './ui/ui.css';
-import './ui/table.css';
 import { applyTheme } from './ui/theme.ts';
 
 applyTheme();

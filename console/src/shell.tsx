@@ -22,6 +22,7 @@ import {
 import { useMemo, useRef, useState } from 'react';
 import { may, signOut } from './credential/credential.ts';
 import { Keyboard, openPalette } from './keyboard/keyboard.tsx';
+import { IconButton } from './ui/parts.tsx';
 import { toggleTheme } from './ui/theme.ts';
 import './shell.css';
 
@@ -81,33 +82,12 @@ export function Shell() {
           ))}
         </div>
         <div className="foot row">
-          <button
-            className="button quiet icon"
-            type="button"
-            title="Go to, ask, do (Ctrl K)"
-            onClick={openPalette}
-          >
-            <Search aria-label="Go to, ask, do" />
-          </button>
+          <IconButton icon={Search} name="Go to, ask, do (Ctrl K)" onClick={openPalette} />
           <a className="button quiet icon" href="/docs/" title="Documentation">
             <BookOpen aria-label="Documentation" />
           </a>
-          <button
-            className="button quiet icon"
-            type="button"
-            title="Light or dark"
-            onClick={toggleTheme}
-          >
-            <MoonStar aria-label="Light or dark" />
-          </button>
-          <button
-            className="button quiet icon"
-            type="button"
-            title="Sign out"
-            onClick={() => signOut()}
-          >
-            <LogOut aria-label="Sign out" />
-          </button>
+          <IconButton icon={MoonStar} name="Light or dark" onClick={toggleTheme} />
+          <IconButton icon={LogOut} name="Sign out" onClick={() => signOut()} />
         </div>
       </nav>
       <main className="main" ref={main} tabIndex={-1}>

@@ -1,6 +1,6 @@
 import type { Ask } from '@resonantgenesis/sdk';
 import { useState } from 'react';
-import { Json, sayWhy } from '../ui/parts.tsx';
+import { Ago, Json, sayWhy } from '../ui/parts.tsx';
 
 const TITLES = {
   approval: 'Approval needed',
@@ -46,7 +46,9 @@ export function AskCard(props: {
     <section className="ask" aria-label={TITLES[ask.kind]}>
       <div className="row spread">
         <strong>{TITLES[ask.kind]}</strong>
-        <span className="small muted">until {new Date(ask.expiresAt).toLocaleTimeString()}</span>
+        <span className="small muted">
+          ends <Ago time={ask.expiresAt} />
+        </span>
       </div>
       {ask.message && <p>{ask.message}</p>}
       {ask.tool && <code>{ask.tool}</code>}

@@ -4,7 +4,7 @@ import { lazy, memo, Suspense } from 'react';
 import type { Components } from 'react-markdown';
 import Renderer from 'react-markdown';
 import gfm from 'remark-gfm';
-import { copy, sayWhy } from '../ui/parts.tsx';
+import { copy, IconButton, sayWhy } from '../ui/parts.tsx';
 import { type Block, blocksOf } from './blocks.ts';
 import './chat.css';
 
@@ -72,13 +72,7 @@ function Listing(props: { language?: string | undefined; text: string }) {
     <figure className="listing">
       <figcaption className="row spread small muted">
         <span>{language ?? 'text'}</span>
-        <button
-          className="button quiet icon"
-          type="button"
-          onClick={() => copy(text).catch(sayWhy)}
-        >
-          <Copy aria-label="Copy the listing" />
-        </button>
+        <IconButton icon={Copy} name="Copy the listing" onClick={() => copy(text).catch(sayWhy)} />
       </figcaption>
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: else nobody scrolls it without a mouse */}
       <pre tabIndex={0}>

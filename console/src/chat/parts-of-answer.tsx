@@ -74,7 +74,7 @@ function shownOf({ part, isGrowing, ask, onAnswer }: PartProps): ReactNode {
     case 'step':
       return <StepOf part={part} />;
     case 'tool_call':
-      return <CallOf part={part} isOver={!isGrowing} />;
+      return <CallOf part={part} open={ask ? 'waiting' : isGrowing ? 'running' : null} />;
     case 'source':
       return <SourceOf part={part} />;
     case 'file':
@@ -148,16 +148,17 @@ function StepOf({ part }: { part: PartOf<'step'> }) {
   );
 }
 
-function CallOf({ part, isOver }: { part: PartOf<'tool_call'>; isOver: boolean }) {
+/** `open`: what a call without a result does; null: it is over. */
+function CallOf(props: { part: PartOf<'tool_call'>; open: 'waiting' | 'running' | null }) {
+  const { part, open } = props;
   const { is_error: isError } = part;
-  const open = isOver ? (
-    <span className="small muted">no result</span>
-  ) : (
-    <Status status="running" />
-  );
   const state =
     isError === undefined ? (
-      open
+      open === null ? (
+        <span className="small muted">no result</span>
+      ) : (
+        <Status status={open} />
+      )
     ) : isError ? (
       <X size={15} aria-label="failed" />
     ) : (

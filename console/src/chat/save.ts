@@ -9,7 +9,11 @@ export function saveFile(fileId: string, name: string): Promise<void> {
 export async function save(path: string, name: string): Promise<void> {
   const answer = await fetch(path, { headers: { Authorization: `Bearer ${await freshToken()}` } });
   if (!answer.ok) throw new Error(`${name} could not be loaded: ${answer.status}.`);
-  const address = URL.createObjectURL(await answer.blob());
+  saveBlob(await answer.blob(), name);
+}
+
+export function saveBlob(blob: Blob, name: string): void {
+  const address = URL.createObjectURL(blob);
   const link = document.createElement('a');
   link.href = address;
   link.download = name;

@@ -21,12 +21,24 @@ interface TurnsProps {
 }
 
 export function Turns(props: TurnsProps) {
+  const first = props.turns[0];
   return (
     <div className="turns">
+      {first?.inheritedFrom === undefined && <Trimmed before={first?.turn ?? 1} />}
       {props.turns.map((turn) => (
         <Turn key={turn.key} turn={turn} onAnswer={props.onAnswer} footer={props.footer} />
       ))}
     </div>
+  );
+}
+
+/** Says which turns have gone from the log. Those that are still being loaded come soon. */
+function Trimmed({ before }: { before: number }) {
+  if (before <= 1) return null;
+  return (
+    <p className="small muted trimmed" role="status">
+      {before === 2 ? 'Turn 1 is' : `Turns 1 to ${before - 1} are`} no longer kept.
+    </p>
   );
 }
 
@@ -51,12 +63,12 @@ const Turn = memo(function Turn(props: {
             // biome-ignore lint/suspicious/noArrayIndexKey: parts are only added behind the others
             key={index}
             part={part}
-            isGrowing={isOpen && (index === last || part.type === 'tool_call')}
-            ask={
-              part.type === 'input_required' && part.status === 'open'
-                ? turn.waiting.find((ask) => ask.callId === part.call_id)
-                : undefined
+            isGrowing={
+              part.type === 'tool_call'
+                ? isOpen || turn.status === 'waiting'
+                : isOpen && index === last
             }
+            ask={askOf(turn, part)}
             onAnswer={props.onAnswer}
           />
         ))}
@@ -85,3 +97,10 @@ const Turn = memo(function Turn(props: {
     </>
   );
 });
+
+/** What the turn still asks with this part: the question itself, and the call that it is about. */
+function askOf(turn: ShownTurn, part: ShownTurn['parts'][number]) {
+  if (part.type !== 'input_required' && part.type !== 'tool_call') return undefined;
+  if (part.type === 'input_required' && part.status !== 'open') return undefined;
+  return turn.waiting.find((ask) => ask.callId === part.call_id);
+}

@@ -59,15 +59,14 @@ export function Events() {
         }}
       >
         <input
-          className="input mono grow"
+          className="input mono patterns"
           placeholder="session.*, agent.error"
           aria-label="Patterns"
           value={pattern}
           onChange={(event) => setPattern(event.target.value)}
         />
         <input
-          className="input"
-          style={{ width: 'auto' }}
+          className="input fit"
           type="datetime-local"
           aria-label="Since"
           value={since}
@@ -85,44 +84,40 @@ export function Events() {
           </button>
         </p>
       )}
-      <div>
-        {events.length === 0 ? (
+      {events.length === 0 ? (
+        live.error === null && (
           <Empty title="Waiting for the first event">
             Ask an agent in the playground, or publish one.
           </Empty>
-        ) : (
-          <Table label="Events">
-            <thead>
-              <tr>
-                <th>Type</th>
-                <th>Data</th>
-                <th>When</th>
+        )
+      ) : (
+        <Table label="Events">
+          <thead>
+            <tr>
+              <th>Type</th>
+              <th>Data</th>
+              <th>When</th>
+            </tr>
+          </thead>
+          <tbody>
+            {[...events].reverse().map((event) => (
+              <tr key={event.id}>
+                <td data-label="Type">
+                  <button className="link mono" type="button" onClick={() => setOpen(event)}>
+                    {event.type}
+                  </button>
+                </td>
+                <td className="mono muted excerpt" data-label="Data">
+                  {JSON.stringify(event.data).slice(0, 160)}
+                </td>
+                <td className="muted" data-label="When">
+                  <Ago time={event.createdAt} />
+                </td>
               </tr>
-            </thead>
-            <tbody>
-              {[...events].reverse().map((event) => (
-                <tr key={event.id}>
-                  <td data-label="Type">
-                    <button
-                      className="button quiet mono"
-                      type="button"
-                      onClick={() => setOpen(event)}
-                    >
-                      {event.type}
-                    </button>
-                  </td>
-                  <td className="mono muted excerpt" data-label="Data">
-                    {JSON.stringify(event.data).slice(0, 160)}
-                  </td>
-                  <td className="muted" data-label="When">
-                    <Ago time={event.createdAt} />
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </Table>
-        )}
-      </div>
+            ))}
+          </tbody>
+        </Table>
+      )}
       <Dialog
         open={open !== null}
         onOpenChange={() => setOpen(null)}

@@ -3,9 +3,10 @@ import { Link } from '@tanstack/react-router';
 import { Download, Trash2, Upload, X } from 'lucide-react';
 import { useRef, useState } from 'react';
 import { calls, queries, transfers } from '../api.ts';
+import { saveBlob } from '../chat/save.ts';
 import { may } from '../credential/credential.ts';
 import { List, useListing } from '../ui/list.tsx';
-import { Ago, Confirm, Empty, Page, say, sayWhy, size } from '../ui/parts.tsx';
+import { Ago, Confirm, Empty, IconButton, Page, say, sayWhy, size } from '../ui/parts.tsx';
 
 /** A file on its way, up or down. */
 interface Transfer {
@@ -77,12 +78,12 @@ export function Files() {
             ),
           },
           { name: 'Type', className: 'muted', cell: (file) => file.contentType },
-          { name: 'Size', className: 'nowrap', cell: (file) => size(file.size) },
+          { name: 'Size', className: 'nowrap', isFigure: true, cell: (file) => size(file.size) },
           {
             name: 'Made in',
             cell: (file) =>
               file.sessionId === null ? (
-                <span className="muted">{file.subject ?? '–'}</span>
+                file.subject
               ) : (
                 <Link
                   to="/sessions/$sessionId"
@@ -97,13 +98,17 @@ export function Files() {
         ]}
         actions={(file) => (
           <>
-            <button className="button quiet icon" type="button" onClick={() => void download(file)}>
-              <Download aria-label={`Download ${file.name}`} />
-            </button>
+            <IconButton
+              icon={Download}
+              name={`Download ${file.name}`}
+              onClick={() => void download(file)}
+            />
             {mayWrite && (
-              <button className="button quiet icon" type="button" onClick={() => setDeleting(file)}>
-                <Trash2 aria-label={`Delete ${file.name}`} />
-              </button>
+              <IconButton
+                icon={Trash2}
+                name={`Delete ${file.name}`}
+                onClick={() => setDeleting(file)}
+              />
             )}
           </>
         )}
@@ -129,9 +134,7 @@ function Running(props: { transfer: Transfer }) {
       <span className="small muted nowrap">
         {size(done)} of {size(whole)}
       </span>
-      <button className="button quiet icon" type="button" onClick={() => stop.abort()}>
-        <X aria-label={`Stop ${name}`} />
-      </button>
+      <IconButton icon={X} name={`Stop ${name}`} onClick={() => stop.abort()} />
     </div>
   );
 }
@@ -175,12 +178,7 @@ function useTransfers() {
     download: (file: StoredFile) =>
       run(file.name, file.size, async (onProgress, signal) => {
         const found = await transfers.files.download(file.id, { onProgress, signal });
-        const address = URL.createObjectURL(await found.blob());
-        const link = document.createElement('a');
-        link.href = address;
-        link.download = file.name;
-        link.click();
-        URL.revokeObjectURL(address);
+        saveBlob(await found.blob(), file.name);
       }),
   };
 }

@@ -3,7 +3,8 @@ import { Copy } from 'lucide-react';
 import { useEffect, useState } from 'react';
 import { call } from '../api.ts';
 import { freshToken } from '../credential/credential.ts';
-import { copy, number, sayWhy } from '../ui/parts.tsx';
+import { Choice } from '../ui/form.tsx';
+import { copy, IconButton, number, sayWhy } from '../ui/parts.tsx';
 import '../log/log.css';
 
 /** Characters of a stream that are shown, and milliseconds that it may take. */
@@ -64,23 +65,19 @@ const VIEWS: readonly View[] = [
 export default function Frames(props: { session: SessionData }) {
   const { session } = props;
   const [turn, setTurn] = useState(session.turns);
+  const turns = Array.from({ length: session.turns }, (_, index) => index + 1);
   if (session.turns === 0) return <p className="muted">There is no turn yet.</p>;
   return (
     <div className="stack">
       <div className="row small">
-        <label className="row">
-          Turn
-          <select
-            className="input"
-            style={{ width: 'auto' }}
-            value={turn}
-            onChange={(event) => setTurn(Number(event.target.value))}
-          >
-            {Array.from({ length: session.turns }, (_, index) => index + 1).map((one) => (
-              <option key={one}>{one}</option>
-            ))}
-          </select>
-        </label>
+        <span>Turn</span>
+        <Choice
+          fits
+          label="Turn"
+          options={Object.fromEntries(turns.map((one) => [one, String(one)]))}
+          value={String(turn)}
+          onChange={(chosen) => setTurn(Number(chosen))}
+        />
         <span className="muted">One log, and what a client of each kind gets of it.</span>
       </div>
       <div className="frames">
@@ -101,13 +98,11 @@ function Frame(props: { view: View } & Place) {
       <header>
         <div className="row spread">
           <h2>{view.name}</h2>
-          <button
-            className="button quiet icon"
-            type="button"
+          <IconButton
+            icon={Copy}
+            name={`Copy the frames of ${view.name}`}
             onClick={() => copy(text).catch(sayWhy)}
-          >
-            <Copy aria-label={`Copy the frames of ${view.name}`} />
-          </button>
+          />
         </div>
         <p className="small muted">{view.readers}</p>
         <p className="small muted">
@@ -170,7 +165,10 @@ async function* body(path: string, signal: AbortSignal, sent?: object): AsyncGen
     signal,
     ...(sent && { method: 'POST', body: JSON.stringify(sent) }),
   });
-  if (!answer.ok) throw new Error(`${answer.status} ${await answer.text()}`);
+  if (!answer.ok) {
+    const error = (await answer.json().catch(() => null))?.error;
+    throw new Error(`${answer.status}: ${error?.message ?? answer.statusText}`);
+  }
   if (answer.status === 204 || answer.body === null) return;
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   try {

@@ -119,8 +119,7 @@ function KeyState(props: { of: Key }) {
   const has = Date.parse(expires_at) > Date.now() ? 'ends' : 'ended';
   return (
     <span className={`badge ${has === 'ends' ? 'warn' : ''}`}>
-      {has}&nbsp;
-      <Ago time={expires_at} />
+      {has} <Ago time={expires_at} />
     </span>
   );
 }

@@ -4,7 +4,7 @@ import { call, listed, queries } from '../api.ts';
 import { AskForBootstrapKey, useAdministrator } from '../credential/administrator.tsx';
 import { Form, TextField } from '../ui/form.tsx';
 import { List, useListing } from '../ui/list.tsx';
-import { Ago, Confirm, Empty, Page, ShownOnce, say, sayWhy } from '../ui/parts.tsx';
+import { Ago, Confirm, Empty, IconButton, Page, ShownOnce, say, sayWhy } from '../ui/parts.tsx';
 
 interface Organization {
   readonly id: string;
@@ -80,39 +80,32 @@ function OfServer(props: { bootstrapKey: string }) {
                 <span className="badge good">enabled</span>
               ) : (
                 <span className="badge bad">
-                  disabled&nbsp;
-                  <Ago time={disabled_at} />
+                  disabled <Ago time={disabled_at} />
                 </span>
               ),
           },
         ]}
         actions={(of) => (
           <>
-            <button
-              className="button quiet icon"
-              type="button"
+            <IconButton
+              icon={Pencil}
+              name={`Rename ${of.name}`}
               onClick={() => setOpen({ what: 'rename', of })}
-            >
-              <Pencil aria-label={`Rename ${of.name}`} />
-            </button>
-            <button
-              className="button quiet icon"
-              type="button"
+            />
+            <IconButton
+              icon={KeyRound}
+              name={`New key of ${of.name}`}
               onClick={() => setOpen({ what: 'key', of })}
-            >
-              <KeyRound aria-label={`New key of ${of.name}`} />
-            </button>
-            <button
-              className="button quiet icon"
-              type="button"
+            />
+            <IconButton
+              icon={Power}
+              name={`${of.disabled_at === null ? 'Disable' : 'Enable'} ${of.name}`}
               onClick={() =>
                 of.disabled_at === null
                   ? setOpen({ what: 'disable', of })
                   : change(of, { disabled: false }, `${of.name} is enabled`).catch(sayWhy)
               }
-            >
-              <Power aria-label={`${of.disabled_at === null ? 'Disable' : 'Enable'} ${of.name}`} />
-            </button>
+            />
           </>
         )}
       />

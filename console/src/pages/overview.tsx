@@ -5,14 +5,18 @@ import { isPassing } from '../api.ts';
 import { AskForBootstrapKey, useAdministrator } from '../credential/administrator.tsx';
 import type { Curves, Sample, Whose } from '../overview/samples.ts';
 import { byWord, curvesOf, rateOf, sampled, total } from '../overview/samples.ts';
-import { Chart } from '../ui/chart.tsx';
+import { Chart, type ChartProps } from '../ui/chart.tsx';
+import { Choice } from '../ui/form.tsx';
 import { ListState, number, Page, Stat, Table } from '../ui/parts.tsx';
 import '../overview/overview.css';
 
 /** Milliseconds between two samples, and while the server cannot be reached. */
 const EACH = 1_000;
 const AGAIN = 3_000;
+/** The top of an axis that counts, at least: its marks are whole. */
+const LEAST = 4;
 
+const WHOSE = { organization: 'this organization', server: 'the whole server' } as const;
 const RATE = [{ name: 'chunks a second', colour: 'accent' }] as const;
 const STREAMS = [
   { name: 'open', colour: 'accent' },
@@ -31,15 +35,13 @@ export function Overview() {
     <Page
       title="Overview"
       actions={
-        <select
-          className="input fit"
-          aria-label="Whose"
+        <Choice
+          fits
+          label="Whose"
+          options={WHOSE}
           value={whose}
-          onChange={(event) => setWhose(event.target.value as Whose)}
-        >
-          <option value="organization">this organization</option>
-          <option value="server">the whole server</option>
-        </select>
+          onChange={(chosen) => setWhose(chosen as Whose)}
+        />
       }
     >
       {whose === 'server' && key === null ? (
@@ -82,42 +84,36 @@ function Live(props: { whose: Whose; bootstrapKey: string | null }) {
       )}
       <Figures now={now} curves={curves} />
       <div className="charts">
-        <Panel title="Chunks a second">
-          <Chart
-            label="Chunks a second"
-            series={RATE}
-            times={curves.times}
-            values={curves.rates}
-            format={count}
-          />
-        </Panel>
-        <Panel title="Streams">
-          <Chart
-            label="Open streams, and readers behind"
-            series={STREAMS}
-            times={curves.times}
-            values={curves.streams}
-            format={count}
-          />
-        </Panel>
-        <Panel title="Time to the first chunk">
-          <Chart
-            label="Time to the first chunk"
-            series={PERCENTILES}
-            times={curves.times}
-            values={curves.firstChunk}
-            format={duration}
-          />
-        </Panel>
-        <Panel title="From append to socket">
-          <Chart
-            label="From append to socket"
-            series={PERCENTILES}
-            times={curves.times}
-            values={curves.appendToSocket}
-            format={duration}
-          />
-        </Panel>
+        <Curve
+          title="Chunks a second"
+          series={RATE}
+          times={curves.times}
+          values={curves.rates}
+          format={count}
+          least={LEAST}
+        />
+        <Curve
+          title="Streams"
+          series={STREAMS}
+          times={curves.times}
+          values={curves.streams}
+          format={count}
+          least={LEAST}
+        />
+        <Curve
+          title="Time to the first chunk"
+          series={PERCENTILES}
+          times={curves.times}
+          values={curves.firstChunk}
+          format={duration}
+        />
+        <Curve
+          title="From append to socket"
+          series={PERCENTILES}
+          times={curves.times}
+          values={curves.appendToSocket}
+          format={duration}
+        />
       </div>
       <div className="charts">
         <Words title="Turns that ended" rows={byWord(now, (node) => node.ended_turns)}>
@@ -165,9 +161,9 @@ function Figures(props: { now: Sample; curves: Curves }) {
         note={<span className="muted">{total(now, (node) => node.open_turns.queued)} queued</span>}
       />
       <Stat
-        name="turns that wait for answers"
+        name="waiting for answers"
         value={number.format(now.waiting)}
-        note={<Link to="/sessions">Sessions</Link>}
+        note={<Link to="/sessions">all sessions</Link>}
       />
     </div>
   );
@@ -179,6 +175,14 @@ function Panel(props: { title: string; children: React.ReactNode }) {
       <h2>{props.title}</h2>
       {props.children}
     </section>
+  );
+}
+
+function Curve({ title, ...chart }: { title: string } & Omit<ChartProps, 'label'>) {
+  return (
+    <Panel title={title}>
+      <Chart label={title} {...chart} />
+    </Panel>
   );
 }
 
@@ -208,8 +212,13 @@ function Nodes(props: { now: Sample; before: Sample | undefined }) {
     <Table label="Nodes">
       <thead>
         <tr>
-          {['Node', 'Runs for', 'Chunks a second', 'Streams', 'Turns', 'Behind'].map((name) => (
+          {['Node', 'Runs for', 'Turns'].map((name) => (
             <th key={name}>{name}</th>
+          ))}
+          {['Chunks a second', 'Streams', 'Behind'].map((name) => (
+            <th key={name} className="figure">
+              {name}
+            </th>
           ))}
         </tr>
       </thead>
@@ -222,12 +231,18 @@ function Nodes(props: { now: Sample; before: Sample | undefined }) {
             <td className="muted" data-label="Runs for">
               {uptime(node.uptime_seconds)}
             </td>
-            <td data-label="Chunks a second">{count(rateOf(node, props.before))}</td>
-            <td data-label="Streams">{number.format(node.open_streams)}</td>
             <td data-label="Turns">
               {node.open_turns.running} running, {node.open_turns.queued} queued
             </td>
-            <td data-label="Behind">{number.format(node.viewers.behind)}</td>
+            <td className="figure" data-label="Chunks a second">
+              {count(rateOf(node, props.before))}
+            </td>
+            <td className="figure" data-label="Streams">
+              {number.format(node.open_streams)}
+            </td>
+            <td className="figure" data-label="Behind">
+              {number.format(node.viewers.behind)}
+            </td>
           </tr>
         ))}
       </tbody>

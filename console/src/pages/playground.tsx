@@ -1,6 +1,5 @@
 import type { ExecuteParams } from '@resonantgenesis/sdk';
 import { useSession } from '@resonantgenesis/sdk/react';
-import { useQuery } from '@tanstack/react-query';
 import { getRouteApi, Link } from '@tanstack/react-router';
 import {
   ArrowDown,
@@ -16,13 +15,16 @@ import {
 import { DropdownMenu } from 'radix-ui';
 import type { RefObject } from 'react';
 import { useCallback, useEffect, useMemo, useRef, useState } from 'react';
+import { useAgents } from '../agents.ts';
 import { calls, cutConnections } from '../api.ts';
+import { useDraft } from '../chat/draft.ts';
 import { useAnswer } from '../chat/parts-of-answer.tsx';
 import { NO_SETUP, paramsOf, type Setup, SetupFields } from '../chat/setup.tsx';
 import { type Asked, SNIPPETS } from '../chat/snippets.ts';
 import { useTimings } from '../chat/timings.ts';
 import { isOpen, type Talk, TalkOfTurns, TurnFooter } from '../chat/turn-footer.tsx';
 import { Turns } from '../chat/turns.tsx';
+import { Choice } from '../ui/form.tsx';
 import { copy, Empty, number, Status, say, sayWhy } from '../ui/parts.tsx';
 
 const route = getRouteApi('/play');
@@ -31,17 +33,14 @@ const route = getRouteApi('/play');
 export function Playground() {
   const search = route.useSearch();
   const navigate = route.useNavigate();
-  const agents = useQuery({
-    queryKey: ['agents'],
-    queryFn: async () => [...(await calls.agents.list({ limit: 100 })).data],
-  });
+  const agents = useAgents();
   const agentId = search.agent || agents.data?.[0]?.id || '';
   const [setup, setSetup] = useState<Setup>(NO_SETUP);
   const [isSetupOpen, setSetupOpen] = useState(false);
   const session = useSession(search.session ?? null, { agentId, storage: 'session' });
   const { sessionId } = session;
   const answer = useAnswer(session.answer);
-  const [goal, setGoal] = useState('');
+  const { text: goal, setText: setGoal, clearWhen } = useDraft(search.session);
   const stick = useStick(session.turns);
 
   useEffect(() => {
@@ -75,9 +74,15 @@ export function Playground() {
   async function ask() {
     const text = goal.trim();
     if (!text) return;
-    const params: Partial<ExecuteParams> = paramsOf(setup);
-    setGoal('');
+    const params = paramsOf(setup);
     stick.toEnd();
+    // A session keeps by itself what the server has not taken yet; a new one does not exist yet.
+    if (sessionId === null) return clearWhen(send(text, params));
+    setGoal('');
+    return send(text, params);
+  }
+
+  async function send(text: string, params: Partial<ExecuteParams>) {
     // Somebody may be faster than the list of agents.
     const known = agentId || (await agents.refetch()).data?.[0]?.id;
     if (known === undefined) throw new Error('There is no agent to ask.');
@@ -139,7 +144,7 @@ export function Playground() {
             <div className="row">
               {session.isStreaming && (
                 <button className="button quiet" type="button" onClick={cutConnections}>
-                  <Scissors aria-hidden /> Cut the connection
+                  <Scissors aria-hidden /> <span className="words">Cut the connection</span>
                 </button>
               )}
               {sessionId !== null && (
@@ -149,7 +154,7 @@ export function Playground() {
                   title="Another browser goes on with this session"
                   onClick={() => copy(location.href).catch(sayWhy)}
                 >
-                  <Link2 aria-hidden /> Copy link
+                  <Link2 aria-hidden /> <span className="words">Copy link</span>
                 </button>
               )}
               <CopyAs
@@ -189,22 +194,14 @@ export function Playground() {
               }}
             />
             <div className="row spread">
-              <select
-                className="input"
-                style={{ width: 'auto' }}
-                aria-label="Agent"
+              <Choice
+                fits
+                label="Agent"
+                options={Object.fromEntries(agents.data?.map(({ id, name }) => [id, name]) ?? [])}
                 value={agentId}
                 disabled={session.sessionId !== null}
-                onChange={(event) =>
-                  void navigate({ search: { agent: event.target.value }, replace: true })
-                }
-              >
-                {agents.data?.map((agent) => (
-                  <option key={agent.id} value={agent.id}>
-                    {agent.name}
-                  </option>
-                ))}
-              </select>
+                onChange={(agent) => void navigate({ search: { agent }, replace: true })}
+              />
               <div className="row">
                 {session.sessionId !== null && (
                   <Link
@@ -313,7 +310,7 @@ function CopyAs(props: { agentId: string; goal: string; setup: Setup; sessionId:
   return (
     <DropdownMenu.Root modal={false}>
       <DropdownMenu.Trigger className="button quiet">
-        <Copy aria-hidden /> Copy as
+        <Copy aria-hidden /> <span className="words">Copy as</span>
       </DropdownMenu.Trigger>
       <DropdownMenu.Portal>
         <DropdownMenu.Content className="menu" align="end" sideOffset={4}>

@@ -110,7 +110,9 @@ export default function Replay(props: { sessionId: string; head: number }) {
       </div>
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: else nobody scrolls it without a mouse */}
       <section className="panel stage" ref={stage} tabIndex={0} aria-label="The conversation">
-        <Turns turns={player.turns()} />
+        <div className="conversation">
+          <Turns turns={player.turns()} />
+        </div>
       </section>
     </div>
   );

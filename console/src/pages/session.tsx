@@ -9,7 +9,7 @@ import { useAnswer } from '../chat/parts-of-answer.tsx';
 import { save } from '../chat/save.ts';
 import { Turns } from '../chat/turns.tsx';
 import { may } from '../credential/credential.ts';
-import { Confirm, Empty, ListState, Page, Status, say, sayWhy } from '../ui/parts.tsx';
+import { Confirm, Empty, IconButton, ListState, Page, Status, say, sayWhy } from '../ui/parts.tsx';
 
 const Timeline = lazy(() => import('./timeline.tsx'));
 const Replay = lazy(() => import('./replay.tsx'));
@@ -77,14 +77,12 @@ export function SessionPage() {
               <button className="button" type="button" onClick={() => fork().catch(sayWhy)}>
                 <GitFork aria-hidden /> Fork
               </button>
-              <button
-                className="button danger icon"
-                type="button"
-                title="Delete"
+              <IconButton
+                icon={Trash2}
+                name="Delete"
+                look="danger"
                 onClick={() => setDeleting(true)}
-              >
-                <Trash2 aria-label="Delete" />
-              </button>
+              />
             </>
           )}
         </>
@@ -119,10 +117,10 @@ export function SessionPage() {
             Replay
           </Tabs.Trigger>
           <Tabs.Trigger className="tab" value="frames">
-            As each client sees it
+            As each client<span className="wide"> sees it</span>
           </Tabs.Trigger>
         </Tabs.List>
-        <div style={{ paddingTop: 16 }}>
+        <div className="tab-panels">
           <Tabs.Content value="chat">
             <Chat sessionId={sessionId} />
           </Tabs.Content>
@@ -154,5 +152,9 @@ export function SessionPage() {
 function Chat(props: { sessionId: string }) {
   const session = useSession(props.sessionId);
   const answer = useAnswer(session.answer);
-  return <Turns turns={session.turns} onAnswer={may('sessions:write') ? answer : undefined} />;
+  return (
+    <div className="conversation">
+      <Turns turns={session.turns} onAnswer={may('sessions:write') ? answer : undefined} />
+    </div>
+  );
 }

@@ -1,13 +1,13 @@
 import type { Team, TeamMember } from '@resonantgenesis/sdk';
-import { useQuery } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
-import { ArrowUp, Pencil, Plus, Trash2, X } from 'lucide-react';
+import { ArrowUp, X } from 'lucide-react';
 import { useState } from 'react';
-import { calls, queries } from '../api.ts';
-import { may } from '../credential/credential.ts';
-import { ChoiceField, Form, TextField } from '../ui/form.tsx';
-import { List, useListing } from '../ui/list.tsx';
-import { Confirm, Empty, Page, say } from '../ui/parts.tsx';
+import { useAgents } from '../agents.ts';
+import { calls } from '../api.ts';
+import { Choice, ChoiceField, Form, TextField, useFields } from '../ui/form.tsx';
+import { useListing } from '../ui/list.tsx';
+import { Managed } from '../ui/managed.tsx';
+import { Empty, IconButton, say } from '../ui/parts.tsx';
 
 const STRATEGIES: Readonly<Record<Team['strategy'], string>> = {
   sequential: 'sequential: one after the other',
@@ -18,124 +18,81 @@ const STRATEGIES: Readonly<Record<Team['strategy'], string>> = {
 /** Agents that do a turn together. */
 export function Teams() {
   const listing = useListing(['teams'], (cursor) => calls.teams.list({ limit: 50, cursor }));
-  const [editing, setEditing] = useState<Team | 'new' | null>(null);
-  const [deleting, setDeleting] = useState<Team | null>(null);
-  // A team is an agent as well.
-  const changed = () =>
-    Promise.all([
-      queries.invalidateQueries({ queryKey: ['teams'] }),
-      queries.invalidateQueries({ queryKey: ['agents'] }),
-    ]);
-  const mayWrite = may('teams:write');
-
   return (
-    <Page
+    <Managed
       title="Teams"
-      actions={
-        mayWrite && (
-          <button className="button primary" type="button" onClick={() => setEditing('new')}>
-            <Plus aria-hidden /> New team
-          </button>
-        )
+      noun="team"
+      scope="teams:write"
+      // A team is an agent as well.
+      changes={['teams', 'agents']}
+      listing={listing}
+      empty={
+        <Empty title="No teams yet">
+          A team is asked as an agent is. Its members do the turn together.
+        </Empty>
       }
-    >
-      <List
-        label="Teams"
-        listing={listing}
-        idOf={(team) => team.id}
-        empty={
-          <Empty title="No teams yet">
-            A team is asked as an agent is. Its members do the turn together.
-          </Empty>
-        }
-        columns={[
-          {
-            name: 'Name',
-            cell: (team) => (
-              <>
-                <Link to="/play" search={{ agent: team.id }}>
-                  {team.name}
-                </Link>
-                <div className="small muted mono">{team.id}</div>
-                {team.description && <div className="small muted">{team.description}</div>}
-              </>
-            ),
-          },
-          { name: 'Strategy', cell: (team) => <span className="badge">{team.strategy}</span> },
-          {
-            name: 'Members',
-            cell: (team) =>
-              team.members.map((member) => (
-                <div key={member.agent_id}>
-                  <span className="mono">{member.agent_id}</span>{' '}
-                  <span className="small muted">{member.role}</span>{' '}
-                  {team.lead === member.agent_id && <span className="badge live">lead</span>}
-                </div>
-              )),
-          },
-        ]}
-        actions={
-          mayWrite &&
-          ((team) => (
+      columns={[
+        {
+          name: 'Name',
+          cell: (team) => (
             <>
-              <button className="button quiet icon" type="button" onClick={() => setEditing(team)}>
-                <Pencil aria-label={`Edit ${team.name}`} />
-              </button>
-              <button className="button quiet icon" type="button" onClick={() => setDeleting(team)}>
-                <Trash2 aria-label={`Delete ${team.name}`} />
-              </button>
+              <Link to="/play" search={{ agent: team.id }}>
+                {team.name}
+              </Link>
+              <div className="small muted mono">{team.id}</div>
+              {team.description && <div className="small muted">{team.description}</div>}
             </>
-          ))
-        }
-      />
-      {editing !== null && (
-        <TeamForm
-          team={editing === 'new' ? null : editing}
-          onClose={() => {
-            setEditing(null);
-            void changed();
-          }}
-        />
-      )}
-      <Confirm
-        open={deleting !== null}
-        onOpenChange={() => setDeleting(null)}
-        title={`Delete ${deleting?.name}?`}
-        description="Its members and its sessions stay. New turns of it are refused."
-        action="Delete"
-        onConfirm={() => deleting && calls.teams.delete(deleting.id).then(changed)}
-      />
-    </Page>
+          ),
+        },
+        { name: 'Strategy', cell: (team) => <span className="badge">{team.strategy}</span> },
+        {
+          name: 'Members',
+          cell: (team) =>
+            team.members.map((member) => (
+              <div key={member.agent_id}>
+                <span className="mono">{member.agent_id}</span>{' '}
+                <span className="small muted">{member.role}</span>{' '}
+                {team.lead === member.agent_id && <span className="badge live">lead</span>}
+              </div>
+            )),
+        },
+      ]}
+      form={(team, onClose) => <TeamForm team={team} onClose={onClose} />}
+      rows={{
+        nameOf: (team) => team.name,
+        warning: 'Its members and its sessions stay. New turns of it are refused.',
+        onDelete: (team) => calls.teams.delete(team.id),
+      }}
+    />
   );
 }
 
 function TeamForm(props: { team: Team | null; onClose: () => void }) {
   const { team } = props;
-  const [id, setId] = useState('');
-  const [form, setForm] = useState({
+  const { fields, field } = useFields({
+    id: '',
     name: team?.name ?? '',
     description: team?.description ?? '',
     strategy: team?.strategy ?? 'sequential',
     lead: team?.lead ?? '',
-    onFailure: team?.onFailure ?? 'fail',
+    on_failure: team?.onFailure ?? 'fail',
   });
   const [members, setMembers] = useState<readonly TeamMember[]>(team?.members ?? []);
-  const set = (change: Partial<typeof form>) => setForm({ ...form, ...change });
   const leads = members.map((member) => member.agent_id);
-  const isLed = form.strategy === 'hierarchical';
+  const isLed = fields.strategy === 'hierarchical';
 
   async function save() {
     const params = {
-      name: form.name,
-      description: form.description || null,
-      strategy: form.strategy,
+      name: fields.name,
+      description: fields.description || null,
+      strategy: fields.strategy as Team['strategy'],
       members,
-      lead: isLed ? form.lead : null,
-      onFailure: form.onFailure,
+      lead: isLed ? fields.lead : null,
+      onFailure: fields.on_failure as Team['onFailure'],
     };
     const saved =
       team === null
-        ? await calls.teams.create({ ...params, ...(id && { id }) })
+        ? await calls.teams.create({ ...params, ...(fields.id && { id: fields.id }) })
         : await calls.teams.update(team.id, params);
     say(`${saved.name} is saved`);
     props.onClose();
@@ -149,56 +106,29 @@ function TeamForm(props: { team: Team | null; onClose: () => void }) {
       onSave={save}
       onClose={props.onClose}
     >
-      <TextField
-        label="Name"
-        name="name"
-        required
-        value={form.name}
-        onChange={(name) => set({ name })}
-      />
+      <TextField label="Name" required {...field('name')} />
       {team === null && (
-        <TextField
-          label="Id"
-          name="id"
-          hint="Left out, the server makes one"
-          isCode
-          value={id}
-          onChange={setId}
-        />
+        <TextField label="Id" hint="Left out, the server makes one" isCode {...field('id')} />
       )}
-      <TextField
-        label="Description"
-        name="description"
-        value={form.description}
-        onChange={(description) => set({ description })}
-      />
-      <ChoiceField
-        label="Strategy"
-        name="strategy"
-        options={STRATEGIES}
-        value={form.strategy}
-        onChange={(strategy) => set({ strategy: strategy as Team['strategy'] })}
-      />
+      <TextField label="Description" {...field('description')} />
+      <ChoiceField label="Strategy" options={STRATEGIES} {...field('strategy')} />
       <Members members={members} onChange={setMembers} />
       {isLed && (
         <ChoiceField
           label="Lead"
-          name="lead"
           required
           options={{
             '': 'Choose a member',
             ...Object.fromEntries(leads.map((lead) => [lead, lead])),
           }}
-          value={leads.includes(form.lead) ? form.lead : ''}
-          onChange={(lead) => set({ lead })}
+          {...field('lead')}
+          value={leads.includes(fields.lead) ? fields.lead : ''}
         />
       )}
       <ChoiceField
         label="When a member fails"
-        name="on_failure"
         options={{ fail: 'the turn fails', continue: 'the others go on' }}
-        value={form.onFailure}
-        onChange={(onFailure) => set({ onFailure: onFailure as Team['onFailure'] })}
+        {...field('on_failure')}
       />
     </Form>
   );
@@ -210,10 +140,7 @@ function Members(props: {
   onChange: (members: readonly TeamMember[]) => void;
 }) {
   const { members, onChange } = props;
-  const agents = useQuery({
-    queryKey: ['agents'],
-    queryFn: async () => [...(await calls.agents.list({ limit: 100 })).data],
-  });
+  const agents = useAgents();
   const free = (agents.data ?? []).filter(
     (agent) => agent.engine !== 'team' && members.every((member) => member.agent_id !== agent.id),
   );
@@ -233,36 +160,28 @@ function Members(props: {
               onChange(members.with(index, { ...member, role: event.target.value || null }))
             }
           />
-          <button
-            className="button quiet icon"
-            type="button"
+          <IconButton
+            icon={ArrowUp}
+            name={`Move ${member.agent_id} up`}
             disabled={index === 0}
             onClick={() => onChange(members.toSpliced(index, 1).toSpliced(index - 1, 0, member))}
-          >
-            <ArrowUp aria-label={`Move ${member.agent_id} up`} />
-          </button>
-          <button
-            className="button quiet icon"
-            type="button"
+          />
+          <IconButton
+            icon={X}
+            name={`Leave ${member.agent_id} out`}
             onClick={() => onChange(members.toSpliced(index, 1))}
-          >
-            <X aria-label={`Leave ${member.agent_id} out`} />
-          </button>
+          />
         </div>
       ))}
-      <select
-        className="input"
-        aria-label="Add a member"
+      <Choice
+        label="Add a member"
+        options={{
+          '': 'Add a member …',
+          ...Object.fromEntries(free.map((agent) => [agent.id, agent.name])),
+        }}
         value=""
-        onChange={(event) => onChange([...members, { agent_id: event.target.value }])}
-      >
-        <option value="">Add a member …</option>
-        {free.map((agent) => (
-          <option key={agent.id} value={agent.id}>
-            {agent.name}
-          </option>
-        ))}
-      </select>
+        onChange={(id) => onChange([...members, { agent_id: id }])}
+      />
     </fieldset>
   );
 }

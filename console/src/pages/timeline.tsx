@@ -4,7 +4,7 @@ import type { KeyboardEvent } from 'react';
 import { memo, useEffect, useRef, useState, useSyncExternalStore } from 'react';
 import type { LogEntry, WireChunk } from '../log/log-pages.ts';
 import { LogPages } from '../log/log-pages.ts';
-import { number } from '../ui/parts.tsx';
+import { IconButton, number } from '../ui/parts.tsx';
 import '../log/log.css';
 
 const ROW = 30;
@@ -87,7 +87,7 @@ export default function Timeline(props: { sessionId: string; head: number }) {
       <div className="row spread">
         <span className="muted small" role="status">
           {number.format(count)} {count === 1 ? 'entry' : 'entries'}
-          {first > 1 && `, from ${number.format(first)} on`}
+          {first > 1 && `, from ${number.format(first)} on: older ones are no longer kept`}
         </span>
         <div className="row">
           <GoTo onGo={goTo} />
@@ -106,7 +106,7 @@ export default function Timeline(props: { sessionId: string; head: number }) {
       <div className={`log-and-entry ${open ? 'open' : ''}`}>
         <div className="panel log-panel">
           <div className="log-row head" aria-hidden>
-            <span>place</span>
+            <span>position</span>
             <span>time</span>
             <span>gap</span>
             <span>kind</span>
@@ -145,16 +145,14 @@ export default function Timeline(props: { sessionId: string; head: number }) {
               <h2>
                 {open.chunk.type} at {number.format(open.position)}
               </h2>
-              <button
-                className="button quiet icon"
-                type="button"
+              <IconButton
+                icon={X}
+                name="Close the entry"
                 onClick={() => {
                   setChosen(null);
                   scroll.current?.focus();
                 }}
-              >
-                <X aria-label="Close the entry" />
-              </button>
+              />
             </div>
             <p className="small muted">
               {new Date(open.at).toLocaleDateString()} {clock.format(open.at)}

@@ -2,6 +2,7 @@ import { useQuery } from '@tanstack/react-query';
 import { useMemo, useState } from 'react';
 import { call, listed } from '../api.ts';
 import { Chart } from '../ui/chart.tsx';
+import { Choice } from '../ui/form.tsx';
 import { List, useListing } from '../ui/list.tsx';
 import { Ago, Empty, ListState, number, Page, Stat } from '../ui/parts.tsx';
 
@@ -33,6 +34,7 @@ interface Usage {
 /** Seconds. */
 const DAY = 86_400;
 const GROUPS = { agent: 'Agent', day: 'Day', key: 'Key' } as const;
+const BY = { agent: 'by agent', day: 'by day', key: 'by key' } as const;
 const TOKENS = [{ name: 'tokens', colour: 'accent' }] as const;
 
 /** What turns have used in the last 30 days, and what is left of the month's budget. */
@@ -65,20 +67,16 @@ export function UsagePage() {
         <h2>Tokens by day</h2>
         <Days rows={days.data.data} />
       </section>
-      <label className="row small">
-        By
-        <select
-          className="input fit"
+      <div className="row spread">
+        <h2>Turns and tokens</h2>
+        <Choice
+          fits
+          label="By"
+          options={BY}
           value={group}
-          onChange={(event) => setGroup(event.target.value as typeof group)}
-        >
-          {Object.entries(GROUPS).map(([one, name]) => (
-            <option key={one} value={one}>
-              {name}
-            </option>
-          ))}
-        </select>
-      </label>
+          onChange={(chosen) => setGroup(chosen as typeof group)}
+        />
+      </div>
       <List
         label="Usage"
         listing={listing}
@@ -86,12 +84,13 @@ export function UsagePage() {
         empty={<Empty title="Nothing was used yet">Ask an agent in the playground.</Empty>}
         columns={[
           { name: GROUPS[group], className: 'mono', cell: nameOf },
-          { name: 'Turns', cell: (row) => number.format(row.turns) },
-          { name: 'Tokens in', cell: (row) => number.format(row.input_tokens) },
-          { name: 'Tokens out', cell: (row) => number.format(row.output_tokens) },
-          { name: 'Steps', cell: (row) => number.format(row.steps) },
+          { name: 'Turns', isFigure: true, cell: (row) => number.format(row.turns) },
+          { name: 'Tokens in', isFigure: true, cell: (row) => number.format(row.input_tokens) },
+          { name: 'Tokens out', isFigure: true, cell: (row) => number.format(row.output_tokens) },
+          { name: 'Steps', isFigure: true, cell: (row) => number.format(row.steps) },
           {
             name: 'Seconds',
+            isFigure: true,
             cell: (row) => number.format(Math.round(row.duration_ms / 1000)),
           },
         ]}

@@ -6,12 +6,15 @@ import { useState } from 'react';
 import { queries, webhooks } from '../api.ts';
 import { may } from '../credential/credential.ts';
 import { useFollow } from '../follow.ts';
+import { Choice } from '../ui/form.tsx';
 import { List, useListing } from '../ui/list.tsx';
 import {
   Ago,
   Confirm,
   Dialog,
   Empty,
+  Fact,
+  IconButton,
   Json,
   ListState,
   number,
@@ -25,6 +28,7 @@ import { WebhookForm, WebhookState } from './webhooks.tsx';
 const route = getRouteApi('/webhooks/$webhookId');
 /** The server sends a test at once and does not keep its event, so that it cannot be resent. */
 const TEST = 'webhook.test';
+const OUTCOMES = { '': 'every attempt', failed: 'failed', taken: 'succeeded' };
 
 /** One webhook: what it is sent, and what came of each attempt. */
 export function WebhookPage() {
@@ -47,15 +51,26 @@ export function WebhookPage() {
       title={webhook.description || new URL(webhook.url).host}
       actions={may('webhooks:write') && <Actions webhook={webhook} />}
     >
-      <div className="row muted">
-        <code>{webhook.id}</code>
-        <WebhookState webhook={webhook} />
-        <code style={{ overflowWrap: 'anywhere' }}>{webhook.url}</code>
-        <span>is sent</span>
-        <code>{webhook.events?.join(' ') ?? 'all events'}</code>
-        {webhook.format === 'cloudevents' && <span>as CloudEvents</span>}
-        {webhook.headers.length > 0 && <span>with {webhook.headers.join(', ')}</span>}
-      </div>
+      <dl className="facts">
+        <Fact name="State">
+          <WebhookState webhook={webhook} />
+        </Fact>
+        <Fact name="Address">
+          <code>{webhook.url}</code>
+        </Fact>
+        <Fact name="Events">
+          <code>{webhook.events?.join(' ') ?? 'all'}</code>
+          {webhook.format === 'cloudevents' && ', as CloudEvents'}
+        </Fact>
+        {webhook.headers.length > 0 && (
+          <Fact name="Headers">
+            <code>{webhook.headers.join(', ')}</code>
+          </Fact>
+        )}
+        <Fact name="Id">
+          <code>{webhook.id}</code>
+        </Fact>
+      </dl>
       {webhook.lostBefore !== null && (
         <p className="notice warn">
           Events from before <Ago time={webhook.lostBefore} /> were not kept long enough to be sent.
@@ -122,17 +137,8 @@ function Actions(props: { webhook: Webhook }) {
       <button className="button" type="button" onClick={() => setAsking('rotate')}>
         <KeyRound aria-hidden /> Rotate secret
       </button>
-      <button className="button icon" type="button" title="Edit" onClick={() => setEditing(true)}>
-        <Pencil aria-label="Edit" />
-      </button>
-      <button
-        className="button danger icon"
-        type="button"
-        title="Delete"
-        onClick={() => setAsking('delete')}
-      >
-        <Trash2 aria-label="Delete" />
-      </button>
+      <IconButton icon={Pencil} name="Edit" look="" onClick={() => setEditing(true)} />
+      <IconButton icon={Trash2} name="Delete" look="danger" onClick={() => setAsking('delete')} />
       {editing && (
         <WebhookForm
           webhook={webhook}
@@ -192,17 +198,13 @@ function Deliveries(props: { webhook: Webhook }) {
     <>
       <div className="row spread">
         <h2>Deliveries</h2>
-        <select
-          className="input"
-          style={{ width: 'auto' }}
-          aria-label="Deliveries that"
+        <Choice
+          fits
+          label="Deliveries that"
+          options={OUTCOMES}
           value={failed}
-          onChange={(event) => setFailed(event.target.value)}
-        >
-          <option value="">every attempt</option>
-          <option value="failed">failed</option>
-          <option value="taken">succeeded</option>
-        </select>
+          onChange={setFailed}
+        />
       </div>
       <List
         label="Deliveries"
@@ -215,12 +217,12 @@ function Deliveries(props: { webhook: Webhook }) {
           {
             name: 'Event',
             cell: (delivery) => (
-              <button className="button quiet mono" type="button" onClick={() => setOpen(delivery)}>
+              <button className="link mono" type="button" onClick={() => setOpen(delivery)}>
                 {delivery.eventType}
               </button>
             ),
           },
-          { name: 'Attempt', cell: (delivery) => delivery.attempt },
+          { name: 'Attempt', isFigure: true, cell: (delivery) => delivery.attempt },
           {
             name: 'Answer',
             cell: (delivery) => (
@@ -232,6 +234,7 @@ function Deliveries(props: { webhook: Webhook }) {
           {
             name: 'Took',
             className: 'muted nowrap',
+            isFigure: true,
             cell: (delivery) => `${number.format(delivery.durationMs)} ms`,
           },
           {
@@ -243,11 +246,7 @@ function Deliveries(props: { webhook: Webhook }) {
             name: 'Next try',
             className: 'muted',
             cell: ({ nextTryAt }) =>
-              nextTryAt !== null && Date.parse(nextTryAt) > Date.now() ? (
-                <Ago time={nextTryAt} />
-              ) : (
-                '–'
-              ),
+              nextTryAt !== null && Date.parse(nextTryAt) > Date.now() && <Ago time={nextTryAt} />,
           },
         ]}
         actions={
@@ -256,7 +255,7 @@ function Deliveries(props: { webhook: Webhook }) {
           ((delivery) =>
             delivery.eventType !== TEST && (
               <button
-                className="button quiet"
+                className="link"
                 type="button"
                 onClick={() => resend(delivery.eventId).catch(sayWhy)}
               >

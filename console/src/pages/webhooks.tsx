@@ -1,13 +1,12 @@
 import type { Webhook } from '@resonantgenesis/sdk';
 import { Link } from '@tanstack/react-router';
-import { Plus } from 'lucide-react';
 import { useState } from 'react';
-import { queries, webhooks } from '../api.ts';
-import { may } from '../credential/credential.ts';
+import { webhooks } from '../api.ts';
 import { useFollow } from '../follow.ts';
-import { ChoiceField, Form, TextField } from '../ui/form.tsx';
-import { List, useListing } from '../ui/list.tsx';
-import { Ago, Empty, Page, ShownOnce, say } from '../ui/parts.tsx';
+import { ChoiceField, Form, TextField, useFields, wordsOf } from '../ui/form.tsx';
+import { useListing } from '../ui/list.tsx';
+import { Managed } from '../ui/managed.tsx';
+import { Ago, Empty, ShownOnce, say } from '../ui/parts.tsx';
 
 /** The addresses to which the server sends events. */
 export function Webhooks() {
@@ -15,60 +14,41 @@ export function Webhooks() {
     webhooks.list({ limit: 50, cursor }),
   );
   useFollow('webhook.*', 'webhooks');
-  const [making, setMaking] = useState(false);
-
   return (
-    <Page
+    <Managed
       title="Webhooks"
-      actions={
-        may('webhooks:write') && (
-          <button className="button primary" type="button" onClick={() => setMaking(true)}>
-            <Plus aria-hidden /> New webhook
-          </button>
-        )
+      noun="webhook"
+      scope="webhooks:write"
+      changes={['webhooks']}
+      listing={listing}
+      empty={
+        <Empty title="No webhooks yet">
+          A webhook is sent events as they happen, signed and in order.
+        </Empty>
       }
-    >
-      <List
-        label="Webhooks"
-        listing={listing}
-        idOf={(webhook) => webhook.id}
-        empty={
-          <Empty title="No webhooks yet">
-            A webhook is sent events as they happen, signed and in order.
-          </Empty>
-        }
-        columns={[
-          {
-            name: 'Address',
-            className: 'address',
-            cell: (webhook) => (
-              <>
-                <Link to="/webhooks/$webhookId" params={{ webhookId: webhook.id }} className="mono">
-                  {webhook.url}
-                </Link>
-                {webhook.description && <div className="small muted">{webhook.description}</div>}
-              </>
-            ),
-          },
-          { name: 'State', cell: (webhook) => <WebhookState webhook={webhook} /> },
-          {
-            name: 'Events',
-            className: 'mono small',
-            cell: (webhook) => webhook.events?.join(' ') ?? 'all',
-          },
-          { name: 'Made', className: 'muted', cell: (webhook) => <Ago time={webhook.createdAt} /> },
-        ]}
-      />
-      {making && (
-        <WebhookForm
-          webhook={null}
-          onClose={() => {
-            setMaking(false);
-            void queries.invalidateQueries({ queryKey: ['webhooks'] });
-          }}
-        />
-      )}
-    </Page>
+      columns={[
+        {
+          name: 'Address',
+          className: 'address',
+          cell: (webhook) => (
+            <>
+              <Link to="/webhooks/$webhookId" params={{ webhookId: webhook.id }} className="mono">
+                {webhook.url}
+              </Link>
+              {webhook.description && <div className="small muted">{webhook.description}</div>}
+            </>
+          ),
+        },
+        { name: 'State', cell: (webhook) => <WebhookState webhook={webhook} /> },
+        {
+          name: 'Events',
+          className: 'mono small',
+          cell: (webhook) => webhook.events?.join(' ') ?? 'all',
+        },
+        { name: 'Made', className: 'muted', cell: (webhook) => <Ago time={webhook.createdAt} /> },
+      ]}
+      form={(_webhook, onClose) => <WebhookForm webhook={null} onClose={onClose} />}
+    />
   );
 }
 
@@ -98,7 +78,7 @@ export function WebhookState(props: { webhook: Webhook }) {
 /** Makes a webhook, or changes one. */
 export function WebhookForm(props: { webhook: Webhook | null; onClose: () => void }) {
   const { webhook } = props;
-  const [form, setForm] = useState({
+  const { fields, field } = useFields({
     url: webhook?.url ?? '',
     description: webhook?.description ?? '',
     events: webhook?.events?.join(' ') ?? '',
@@ -106,16 +86,14 @@ export function WebhookForm(props: { webhook: Webhook | null; onClose: () => voi
     headers: '',
   });
   const [secret, setSecret] = useState<string | null>(null);
-  const set = (change: Partial<typeof form>) => setForm({ ...form, ...change });
 
   async function save() {
-    const patterns = form.events.split(/[\s,]+/).filter(Boolean);
     const params = {
-      url: form.url,
-      description: form.description,
-      events: patterns.length > 0 ? patterns : null,
-      format: form.format,
-      ...(form.headers.trim() && { headers: headersOf(form.headers) }),
+      url: fields.url,
+      description: fields.description,
+      events: wordsOf(fields.events),
+      format: fields.format as Webhook['format'],
+      ...(fields.headers.trim() && { headers: headersOf(fields.headers) }),
     };
     if (webhook === null) {
       setSecret((await webhooks.create(params)).secret ?? '');
@@ -145,40 +123,28 @@ export function WebhookForm(props: { webhook: Webhook | null; onClose: () => voi
     >
       <TextField
         label="URL"
-        name="url"
         hint="On the public internet, with TLS, unless the server allows its host"
         required
         type="url"
         isCode
         placeholder="https://hooks.example/events"
-        value={form.url}
-        onChange={(url) => set({ url })}
+        {...field('url')}
       />
       <TextField
         label="Events"
-        name="events"
         hint="Types and patterns, with spaces between; empty: all"
         isCode
         placeholder="session.* app.invoice.*"
-        value={form.events}
-        onChange={(events) => set({ events })}
+        {...field('events')}
       />
-      <TextField
-        label="Description"
-        name="description"
-        value={form.description}
-        onChange={(description) => set({ description })}
-      />
+      <TextField label="Description" {...field('description')} />
       <ChoiceField
         label="Format"
-        name="format"
         options={{ event: 'events as clients get them', cloudevents: 'CloudEvents' }}
-        value={form.format}
-        onChange={(format) => set({ format: format as Webhook['format'] })}
+        {...field('format')}
       />
       <TextField
         label="Headers"
-        name="headers"
         hint={
           webhook?.headers.length
             ? `Replace ${webhook.headers.join(', ')}; empty: nothing changes`
@@ -187,8 +153,7 @@ export function WebhookForm(props: { webhook: Webhook | null; onClose: () => voi
         lines
         isCode
         placeholder="X-Tenant: 7"
-        value={form.headers}
-        onChange={(headers) => set({ headers })}
+        {...field('headers')}
       />
     </Form>
   );

@@ -1,6 +1,6 @@
-import { useQuery } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
-import { calls, listed } from '../api.ts';
+import { useAgents } from '../agents.ts';
+import { listed } from '../api.ts';
 import { List, useListing } from '../ui/list.tsx';
 import { Ago, Empty, Page } from '../ui/parts.tsx';
 
@@ -21,10 +21,7 @@ const EACH = 2_000;
 /** Which process serves which agent, and how busy it is. */
 export function Workers() {
   const listing = useListing(['workers'], () => listed<Worker>('/v1/workers'), EACH);
-  const agents = useQuery({
-    queryKey: ['agents'],
-    queryFn: async () => [...(await calls.agents.list({ limit: 100 })).data],
-  });
+  const agents = useAgents();
   const served = new Set(listing.rows.map((worker) => worker.agent_id));
   const left =
     listing.query.data === undefined

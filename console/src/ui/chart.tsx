@@ -11,22 +11,29 @@ export interface Series {
   readonly colour: 'accent' | 'good' | 'warn' | 'bad' | 'muted';
 }
 
-/** Series over time. `times` in seconds since 1970; a value of null is a gap. */
-export function Chart(props: {
-  label: string;
-  series: readonly Series[];
-  times: readonly number[];
-  values: readonly (readonly (number | null)[])[];
+export interface ChartProps {
+  readonly label: string;
+  readonly series: readonly Series[];
+  /** Seconds since 1970. */
+  readonly times: readonly number[];
+  /** Of each series; null is a gap. */
+  readonly values: readonly (readonly (number | null)[])[];
   /** How a value is written at the axis. */
-  format: (value: number) => string;
-  height?: number;
+  readonly format: (value: number) => string;
+  readonly height?: number;
+  /** The top of the axis at least, where whole things are counted. */
+  readonly least?: number;
   /** Seconds that one bar stands for; left out: lines. */
-  bar?: number;
-}) {
-  const { label, series, times, values, format, height = 180, bar } = props;
+  readonly bar?: number;
+}
+
+/** Series over time. */
+export function Chart(props: ChartProps) {
+  const { label, series, times, values, format, height = 180, least = 0, bar } = props;
   const place = useRef<HTMLDivElement>(null);
   const chart = useRef<uPlot>(null);
   const dark = useSyncExternalStore(onTheme, isDark);
+  const isEmpty = values.every((line) => line.every((value) => (bar ? !value : value === null)));
   const names = series.map((one) => `${one.name}=${one.colour}`).join();
 
   // biome-ignore lint/correctness/useExhaustiveDependencies: `names` stands for `series`; data follow below
@@ -34,7 +41,7 @@ export function Chart(props: {
     const target = place.current;
     if (target === null) return;
     const made = new uPlot(
-      optionsOf(target.clientWidth, height, series, format, bar),
+      optionsOf(target.clientWidth, height, least, series, format, bar),
       [[]],
       target,
     );
@@ -49,7 +56,7 @@ export function Chart(props: {
       made.destroy();
       chart.current = null;
     };
-  }, [names, dark, height, bar, format]);
+  }, [names, dark, height, least, bar, format]);
 
   useEffect(() => {
     chart.current?.setData(dataOf(times, values));
@@ -66,11 +73,16 @@ export function Chart(props: {
           ))}
         </div>
       )}
-      <div ref={place} className="chart" role="img" aria-label={label} />
+      <div className="chart">
+        <div ref={place} role="img" aria-label={label} />
+        {isEmpty && <p className="muted small nothing">Nothing in this time</p>}
+      </div>
     </div>
   );
 }
 
+/** Seconds that lines span at least, so that they grow from the right and not wider. */
+const SHORTEST = 60;
 const TIME = new Intl.DateTimeFormat('en-GB', { timeStyle: 'medium' });
 const DAY = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short', timeZone: 'UTC' });
 
@@ -84,6 +96,7 @@ function dataOf(
 function optionsOf(
   width: number,
   height: number,
+  least: number,
   series: readonly Series[],
   format: (value: number) => string,
   bar: number | undefined,
@@ -105,8 +118,11 @@ function optionsOf(
     cursor: { y: false, drag: { x: false, y: false } },
     legend: { show: false },
     scales: {
-      x: { ...(bar && { range: (_chart, from, to) => [from - bar / 2, to + bar / 2] }) },
-      y: { range: (_chart, _from, to) => [0, to > 0 ? to * 1.1 : 1] },
+      x: {
+        range: (_chart, from, to) =>
+          bar ? [from - bar / 2, to + bar / 2] : [Math.min(from, to - SHORTEST), to],
+      },
+      y: { range: (_chart, _from, to) => [0, Math.max(to * 1.1, least) || 1] },
     },
     axes: [
       {

@@ -58,6 +58,23 @@ function fieldsOf(error: Error | null): Readonly<Record<string, string>> {
   return Object(fields) as Record<string, string>;
 }
 
+/** The texts of a form by the API's names of its fields. `field` is what a field's component takes. */
+export function useFields<Fields extends Readonly<Record<string, string>>>(initial: Fields) {
+  const [fields, setFields] = useState<Readonly<Record<keyof Fields, string>>>(initial);
+  const field = (name: keyof Fields & string) => ({
+    name,
+    value: fields[name],
+    onChange: (value: string) => setFields({ ...fields, [name]: value }),
+  });
+  return { fields, field };
+}
+
+/** What a person wrote with spaces or commas between; null: nothing. */
+export function wordsOf(text: string): readonly string[] | null {
+  const words = text.split(/[\s,]+/).filter(Boolean);
+  return words.length > 0 ? words : null;
+}
+
 interface Labelled {
   readonly label: string;
   readonly name: string;
@@ -93,30 +110,42 @@ export function TextField(
   );
 }
 
-/** A choice of one among few; `options` from value to words. */
-export function ChoiceField(
-  props: Labelled & {
-    value: string;
-    onChange: (value: string) => void;
-    options: Readonly<Record<string, string>>;
-    required?: boolean;
-  },
-) {
-  const { value, onChange, options, required, ...labels } = props;
+interface ChoiceProps {
+  readonly value: string;
+  readonly onChange: (value: string) => void;
+  /** From value to words. */
+  readonly options: Readonly<Record<string, string>>;
+  readonly required?: boolean;
+  readonly disabled?: boolean;
+  /** As wide as its words. */
+  readonly fits?: boolean;
+}
+
+/** A choice of one among few. `label` is for those who do not see it; left out: a label is around. */
+export function Choice(props: ChoiceProps & { label?: string }) {
+  const { label, options, fits, onChange, ...rest } = props;
   return (
-    <Field {...labels}>
-      <select
-        className="input"
-        value={value}
-        required={required}
-        onChange={(event) => onChange(event.target.value)}
-      >
-        {Object.entries(options).map(([option, words]) => (
-          <option key={option} value={option}>
-            {words}
-          </option>
-        ))}
-      </select>
+    <select
+      {...rest}
+      className={`input ${fits ? 'fit' : ''}`}
+      aria-label={label}
+      onChange={(event) => onChange(event.target.value)}
+    >
+      {Object.entries(options).map(([option, words]) => (
+        <option key={option} value={option}>
+          {words}
+        </option>
+      ))}
+    </select>
+  );
+}
+
+/** A choice with its label in a form. */
+export function ChoiceField(props: Labelled & ChoiceProps) {
+  const { label, name, hint, ...choice } = props;
+  return (
+    <Field label={label} name={name} {...(hint !== undefined && { hint })}>
+      <Choice {...choice} />
     </Field>
   );
 }

@@ -34,8 +34,11 @@ export function useListing<Row>(
 
 export interface Column<Row> {
   readonly name: string;
+  /** Null, where there is nothing to tell. */
   readonly cell: (row: Row) => ReactNode;
   readonly className?: string;
+  /** Whether its cells are figures, which stand below one another digit by digit. */
+  readonly isFigure?: boolean;
 }
 
 /** The rows of a listing, or why there are none. On a phone each row is a card. */
@@ -65,7 +68,9 @@ export function List<Row>(props: {
         <thead>
           <tr>
             {columns.map((column) => (
-              <th key={column.name}>{column.name}</th>
+              <th key={column.name} className={column.isFigure ? 'figure' : undefined}>
+                {column.name}
+              </th>
             ))}
             {actions && (
               <th>
@@ -78,7 +83,7 @@ export function List<Row>(props: {
           {rows.map((row) => (
             <tr key={props.idOf(row)}>
               {columns.map((column) => (
-                <td key={column.name} className={column.className} data-label={column.name}>
+                <td key={column.name} className={classOf(column)} data-label={column.name}>
                   <div>{column.cell(row)}</div>
                 </td>
               ))}
@@ -99,4 +104,8 @@ export function List<Row>(props: {
       )}
     </>
   );
+}
+
+function classOf<Row>({ className = '', isFigure }: Column<Row>): string {
+  return isFigure ? `figure ${className}` : className;
 }

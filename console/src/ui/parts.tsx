@@ -1,5 +1,6 @@
 /** The small parts that pages are made of. Lists are in `list.tsx`, forms in `form.tsx`. */
 import { useReach } from '@resonantgenesis/sdk/react';
+import type { LucideIcon } from 'lucide-react';
 import { CircleAlert, CloudOff, Copy, Inbox, X } from 'lucide-react';
 import type { ReactNode } from 'react';
 import {
@@ -12,6 +13,10 @@ import {
   useSyncExternalStore,
 } from 'react';
 import { isPassing } from '../api.ts';
+import './theme.css';
+import './ui.css';
+import './table.css';
+import './form.css';
 
 /** What the server says of each field of the form around, by the API's name of the field. */
 export const Problems = createContext<Readonly<Record<string, string>>>({});
@@ -53,6 +58,39 @@ export function Empty(props: { title: string; children?: ReactNode }) {
       <Inbox aria-hidden />
       <h2>{props.title}</h2>
       <div className="muted">{props.children}</div>
+    </div>
+  );
+}
+
+/** A button that is a picture alone; its name is told on hovering, and to those who do not see it. */
+export function IconButton(props: {
+  icon: LucideIcon;
+  name: string;
+  onClick: () => void;
+  look?: 'quiet' | 'danger' | '';
+  disabled?: boolean;
+}) {
+  const { icon: Icon, name, onClick, look = 'quiet', disabled } = props;
+  return (
+    <button
+      className={`button icon ${look}`}
+      type="button"
+      title={name}
+      aria-label={name}
+      disabled={disabled}
+      onClick={onClick}
+    >
+      <Icon aria-hidden />
+    </button>
+  );
+}
+
+/** A line of `<dl className="facts">`. */
+export function Fact(props: { name: string; children: ReactNode }) {
+  return (
+    <div>
+      <dt>{props.name}</dt>
+      <dd>{props.children}</dd>
     </div>
   );
 }
@@ -124,7 +162,10 @@ export function Dialog(props: {
   const place = useRef<HTMLDialogElement>(null);
   const title = useId();
   useEffect(() => {
-    if (props.open) place.current?.showModal();
+    if (!props.open) return;
+    place.current?.showModal();
+    // Whoever opens a form wants to write, and not to close it.
+    place.current?.querySelector<HTMLElement>('form :is(input, select, textarea)')?.focus();
   }, [props.open]);
   if (!props.open) return null;
   return (
@@ -137,13 +178,7 @@ export function Dialog(props: {
       <div className="stack">
         <div className="row spread">
           <h2 id={title}>{props.title}</h2>
-          <button
-            className="button quiet icon"
-            type="button"
-            onClick={() => props.onOpenChange(false)}
-          >
-            <X aria-label="Close" />
-          </button>
+          <IconButton icon={X} name="Close" onClick={() => props.onOpenChange(false)} />
         </div>
         {props.description && <p className="muted">{props.description}</p>}
         {props.children}

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import pytest
-from support.console import browser_of, check_barriers, signed_in
-from support.server import ServerProcess
+from resonantgenesis import ResonantGenesis
+from support.console import browser_of, check_barriers_in_both_themes, signed_in
+from support.server import KEY, ServerProcess
 
 pytestmark = pytest.mark.anyio
 PAGES = (
     "", "play", "sessions", "events", "agents", "teams", "workers", "webhooks", "files", "usage",
-    "keys", "organizations",
+    "keys", "organizations", "nowhere",
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_no_page_has_a_serious_barrier(server: ServerProcess, scheme: str) -> None:
+async def views_of_a_session(server: ServerProcess) -> list[str]:
+    async with ResonantGenesis(base_url=server.url, api_key=KEY) as client:
+        session = await client.sessions.create(agent_id="guide")
+        await session.execute(goal="How do I resume a stream in Python?")
+    views = ("", "?view=log", "?view=replay", "?view=frames")
+    return [f"sessions/{session.session_id}{view}" for view in views]
+
+
+async def test_no_page_has_a_serious_barrier(server: ServerProcess) -> None:
     async with browser_of(server) as watched:
         page = await signed_in(watched, server)
-        await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-        for name in PAGES:
+        for name in (*PAGES, *await views_of_a_session(server)):
             await page.goto(f"{server.url}/console/{name}")
             await page.get_by_role("main").locator("h1, form").first.wait_for()
-            await check_barriers(page)
+            await page.get_by_role("status", name="Loading").wait_for(state="detached")
+            await check_barriers_in_both_themes(page)
+        await page.get_by_role("button", name="Sign out").click()
+        await page.get_by_label("API key").wait_for()
+        await check_barriers_in_both_themes(page)

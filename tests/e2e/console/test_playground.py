@@ -38,11 +38,27 @@ async def test_an_answer_goes_on_over_a_reload_a_cut_and_in_a_second_window(serv
         assert counted == list(range(1, 201))
 
 
-async def test_a_turn_is_cancelled(serve: Serve) -> None:
+async def test_a_draft_outlives_a_reload_and_a_turn_is_cancelled(serve: Serve) -> None:
     server = serve(words_per_second=20)
     async with browser_of(server) as watched:
         page = await signed_in(watched, server)
-        await ask(page, "count to 5000")
+        question = page.get_by_label("Your question")
+        await question.fill("count to 5000")
+        await page.get_by_label("Agent", exact=True).select_option("silent")
+        await page.get_by_label("Agent", exact=True).select_option("guide")
+        await page.reload()
+        await expect(question).to_have_value("count to 5000")
+        # What has not reached the server is not lost either.
+        await page.route("**/execute", lambda route: route.abort())
+        await question.press("Enter")
+        await expect(question).to_have_value("")
+        await page.unroute_all(behavior="ignoreErrors")
+        await page.reload()
+        await expect(question).to_have_value("count to 5000")
+        await question.press("Enter")
+        await page.get_by_label("Answer 1").get_by_text("1 2").wait_for()
+        await page.reload()
+        await expect(question).to_have_value("")
         await page.get_by_role("button", name="Stop").click()
         await page.get_by_label("Answer 1").get_by_text("cancelled").wait_for()
 

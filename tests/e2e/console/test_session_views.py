@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import Page, expect
 from resonantgenesis import ResonantGenesis
 from support.console import browser_of, check_barriers, signed_in
-from support.server import KEY, ServerProcess
+from support.server import KEY, Serve, ServerProcess
 
 pytestmark = pytest.mark.anyio
 #: Of each kind of client: a frame with which the turn begins, and one with which it ends.
@@ -92,3 +92,52 @@ async def test_a_session_in_all_its_views(server: ServerProcess) -> None:
         await frames_of_one_turn(page, url)
         await replay_at_any_pace(page, url)
         await log_that_grows(page, url, client)
+
+
+async def log_without_its_beginning(page: Page, url: str) -> None:
+    """Conversation, log and frames say what is no longer kept."""
+    await open_view(page, url, "chat")
+    await expect(page.get_by_text("Turns 1 to 3 are no longer kept")).to_be_visible()
+    await expect(page.get_by_label("Answer 4", exact=True)).to_contain_text("success")
+    await page.get_by_role("tab", name="Log").click()
+    await expect(page.get_by_text("older ones are no longer kept")).to_be_visible()
+    await page.get_by_label("Entries of the log").press("Home")
+    await expect(page.locator(".log-row[aria-selected=true] .kind")).not_to_be_empty()
+    await open_view(page, url, "frames")
+    await page.get_by_label("Turn", exact=True).select_option("1")
+    events = page.get_by_role("region", name="Server-Sent Events")
+    await expect(events).to_contain_text("no longer kept")
+    await check_barriers(page)
+
+
+async def turn_that_waits(page: Page, url: str) -> None:
+    """AG-UI's clients get a run that ends with the question, the others what is asked."""
+    await open_view(page, url, "frames")
+    runs = page.get_by_role("region", name="AG-UI").locator("pre")
+    await expect(runs).to_contain_text('"type":"RUN_FINISHED"')
+    await expect(runs).to_contain_text("Pay it back?")
+    events = page.get_by_role("region", name="Server-Sent Events").locator("pre")
+    await expect(events).to_contain_text("event: waiting")
+    await open_view(page, url, "chat")
+    answer = page.get_by_label("Answer 1", exact=True)
+    await expect(answer.locator("summary").filter(has_text="refund")).to_contain_text("waiting")
+
+
+async def test_a_trimmed_log_and_a_turn_that_waits_say_so(serve: Serve) -> None:
+    agents = {"refunds": "support.agents:buyer"}
+    server = serve(agents=agents, limits__chunks_per_session=100)
+    async with (
+        browser_of(server) as watched,
+        ResonantGenesis(base_url=server.url, api_key=KEY) as client,
+    ):
+        trimmed = await client.sessions.create(agent_id="guide")
+        for words in (60, 61, 62, 63):
+            await trimmed.execute(goal=f"count to {words}")
+        waiting = await client.sessions.create(agent_id="refunds")
+        assert (await waiting.execute(goal="paid", raise_on_error=False)).status == "waiting"
+        page = await signed_in(watched, server)
+        sessions = f"{server.url}/console/sessions"
+        await log_without_its_beginning(page, f"{sessions}/{trimmed.session_id}")
+        await turn_that_waits(page, f"{sessions}/{waiting.session_id}")
+        # An answer that is an error is one of the page to Chromium.
+        watched.complaints = [one for one in watched.complaints if "410" not in one]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.async_api import expect
 from resonantgenesis import ResonantGenesis, verify_webhook
-from support.console import browser_of, check_barriers, signed_in
+from support.console import browser_of, check_barriers_in_both_themes, signed_in
 from support.receiver import Receiver
 from support.server import KEY, Serve
 
@@ -44,7 +44,7 @@ async def test_a_webhook_is_made_tested_and_sent_an_event_again(serve: Serve) ->
         await expect(rows.nth(1)).to_contain_text("500")
         await rows.first.get_by_role("button", name="Resend").click()
         await expect(rows).to_have_count(3)
-        await check_barriers(page)
+        await check_barriers_in_both_themes(page)
         assert [each.event["data"] for each in receiver.taken[1:]] == [{"n": 1}] * 2
 
         await page.get_by_role("button", name="Rotate").click()
