@@ -47,7 +47,7 @@ async def browser_of(server: ServerProcess) -> AsyncIterator[Watched]:
     async with asyncio.timeout(PATIENCE), chromium() as context:
         watched = Watched(context, server.url)
         yield watched
-        assert watched.complaints == []
+        assert watched.complaints == [], watched.complaints
 
 
 async def link_of(server: ServerProcess) -> str:

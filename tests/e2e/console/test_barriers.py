@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from resonantgenesis import ResonantGenesis
 from support.console import browser_of, check_barriers_in_both_themes, signed_in
@@ -14,18 +16,11 @@ PAGES = (
 )  # fmt: skip
 
 
-async def views_of_a_session(server: ServerProcess) -> list[str]:
-    async with ResonantGenesis(base_url=server.url, api_key=KEY) as client:
-        session = await client.sessions.create(agent_id="guide")
-        await session.execute(goal="How do I resume a stream in Python?")
-    views = ("", "?view=log", "?view=replay", "?view=frames")
-    return [f"sessions/{session.session_id}{view}" for view in views]
-
-
-async def test_no_page_has_a_serious_barrier(server: ServerProcess) -> None:
+async def check_pages(server: ServerProcess, names: Sequence[str]) -> None:
+    """Check these pages, and the one on which one signs in."""
     async with browser_of(server) as watched:
         page = await signed_in(watched, server)
-        for name in (*PAGES, *await views_of_a_session(server)):
+        for name in names:
             await page.goto(f"{server.url}/console/{name}")
             await page.get_by_role("main").locator("h1, form").first.wait_for()
             await page.get_by_role("status", name="Loading").wait_for(state="detached")
@@ -33,3 +28,16 @@ async def test_no_page_has_a_serious_barrier(server: ServerProcess) -> None:
         await page.get_by_role("button", name="Sign out").click()
         await page.get_by_label("API key").wait_for()
         await check_barriers_in_both_themes(page)
+
+
+@pytest.mark.parametrize("half", [0, 1])
+async def test_no_page_has_a_serious_barrier(server: ServerProcess, half: int) -> None:
+    await check_pages(server, PAGES[half::2])
+
+
+async def test_no_view_of_a_session_has_a_serious_barrier(server: ServerProcess) -> None:
+    async with ResonantGenesis(base_url=server.url, api_key=KEY) as client:
+        session = await client.sessions.create(agent_id="guide")
+        await session.execute(goal="How do I resume a stream in Python?")
+    views = ("", "?view=log", "?view=replay", "?view=frames")
+    await check_pages(server, [f"sessions/{session.session_id}{view}" for view in views])

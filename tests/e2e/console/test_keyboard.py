@@ -42,7 +42,7 @@ async def palette_leads_everywhere(page: Page) -> None:
     await page.get_by_label("Answer 1").get_by_text("success", exact=True).wait_for()
     session_id = await page.get_by_role("link", name="sess_").inner_text()
     await command(page, "webhooks")
-    await page.get_by_role("heading", name="Webhooks").wait_for()
+    await page.get_by_role("heading", name="Webhooks", exact=True).wait_for()
     await command(page, session_id)
     await expect(page).to_have_url(re.compile(session_id))
     theme = await page.locator("html").get_attribute("data-theme")
