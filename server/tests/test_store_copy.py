@@ -17,9 +17,9 @@ from resonantgenesis_server.log.postgres.transfer import PostgresRows
 from resonantgenesis_server.log.sqlite.log import SqliteLog
 from resonantgenesis_server.logging.startup import StartupError
 from resonantgenesis_server.records.base import RequestName, StoreUnusable
-from resonantgenesis_server.records.bootstrap import check_secret
-from resonantgenesis_server.records.credentials import CredentialHasher, load_secret
+from resonantgenesis_server.records.credentials import CredentialHasher, load_secrets
 from resonantgenesis_server.records.files import Content, Owner
+from resonantgenesis_server.records.server_secret import check_secret
 from resonantgenesis_server.records.store import Records
 from resonantgenesis_server.store_copy import CopyRefused, StorePlace, copy_store
 from support.postgres import PostgresServer
@@ -50,7 +50,7 @@ async def fill(place: StorePlace) -> None:
     """A bit of everything that a store can hold."""
     if place.data is not None:
         place.data.mkdir()
-        load_secret(place.data / "secret")
+        load_secrets(place.data / "secret")
     records = await Records.open(place.url)
     organization = await records.organizations.create("Acme")
     await records.keys.create(organization.id, name="k", hash="ab" * 32, scopes=frozenset({"*"}))
@@ -146,9 +146,11 @@ async def test_everything_is_there_on_postgres_and_back(
     records = await Records.open(target.url)
     assert source.data is not None
     secret = (source.data / "secret").read_text().strip()
-    await check_secret(records, CredentialHasher(bytes.fromhex(secret)), None)
+    hasher = CredentialHasher(bytes.fromhex(secret))
+    await check_secret(records.server_secret, hasher, hasher.current)
     with pytest.raises(StoreUnusable):
-        await check_secret(records, CredentialHasher(bytes.fromhex(SECRET)), None)
+        other = CredentialHasher(bytes.fromhex(SECRET))
+        await check_secret(records.server_secret, other, other.current)
     await records.close()
     log = await log_of(target)  # it goes on from here
     assert await log.next_fence() > before["sess_1"].info.fence
@@ -164,7 +166,7 @@ async def test_everything_is_there_on_postgres_and_back(
         await copy_store(target, back, secret=SECRET, report=silent)
     await copy_store(target, back, secret=secret, report=silent)
     assert await content(back) == changed
-    assert back.data is not None and load_secret(back.data / "secret").hex() == secret
+    assert back.data is not None and load_secrets(back.data / "secret")[0].hex() == secret
 
 
 @ONE_AND_TWO

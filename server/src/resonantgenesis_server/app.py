@@ -55,6 +55,7 @@ from .nodes import Load, NodeDirectory, NodeStatus, node_id
 from .records.bootstrap import bootstrap
 from .records.credentials import CredentialHasher
 from .records.store import Records
+from .rotation import SecretRotation
 from .sessions.adoption import Adoption
 from .sessions.expiry import Expiry
 from .sessions.files import SessionFiles
@@ -72,6 +73,7 @@ from .stores import (
     open_log,
     open_records,
     place_of_files,
+    secret_file,
 )
 from .usage import UsageMeter, UsageService
 from .webhooks.book import DeliveryBook
@@ -268,6 +270,9 @@ async def open_parts(
             of_key.events.reached,
             Erasure(service, files, events, records, meter.settle),
             calls,
+            SecretRotation(
+                records.server_secret, hasher, secret_file(settings), calls, authenticator.forget
+            ),
         )
 
         def served() -> set[str] | None:
@@ -304,6 +309,7 @@ async def open_parts(
             routes.nodes,
             expiry,
             deliveries,
+            routes.rotation,
         )
         yield Parts(
             app,
@@ -446,7 +452,7 @@ def _webhooks(
 ) -> tuple[WebhookService, WebhookDispatcher]:
     """Webhooks for their owners, and what delivers to them, which is still to be started."""
     limits = settings.limits
-    poster = Poster(settings.webhooks, EndpointRecords(hasher.derive), clock.now)
+    poster = Poster(settings.webhooks, EndpointRecords(hasher.derives), clock.now)
     stack.push_async_callback(poster.close)
     book = DeliveryBook(records.webhooks, records.deliveries, settle)
     dispatcher = WebhookDispatcher(

@@ -35,7 +35,7 @@ async def open_engines(
     workers = EngineWorkers(settings.engine_workers, settings.log_level, settings.log_format)
     limits = settings.limits
     pool = WorkerPool(wait=limits.worker_wait, grace=limits.worker_grace)
-    endpoints = EndpointRecords(hasher.derive)
+    endpoints = EndpointRecords(hasher.derives)
     engines = Engines(settings.llm, tools, workers, pool, settings.http_agents, endpoints)
     stack.push_async_callback(engines.close)
     await engines.start()

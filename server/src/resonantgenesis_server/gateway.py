@@ -26,6 +26,7 @@ from .http.api.exports import ExportRoutes
 from .http.api.files import FileRoutes, files_router
 from .http.api.live_metrics import LiveMetrics, live_metrics_router
 from .http.api.nodes import nodes_router
+from .http.api.secret import secret_router
 from .http.api.sessions import sessions_router
 from .http.api.tools import tools_router
 from .http.api.usage import usage_router
@@ -46,6 +47,7 @@ from .nodes import NodeDirectory
 from .records.agents import AgentDirectory
 from .records.base import StoreError
 from .records.store import Records
+from .rotation import SecretRotation
 from .sessions.service import SessionService
 from .stores import AnyLog
 from .usage import UsageService
@@ -76,6 +78,7 @@ class Routes:
     reached: Reached
     erasure: Erasure
     calls: Calls | None
+    rotation: SecretRotation
 
     def streams(self) -> list[APIRouter]:
         """The routers of routes that are answered before the framework."""
@@ -148,6 +151,7 @@ def open_gateway(
                 nodes_router(routes.nodes),
                 workers_router(routes.worker_directory),
                 webhooks_router(routes.webhooks, routes.once),
+                secret_router(routes.rotation),
                 erasure_router(routes.erasure, authenticator.forget),
                 asyncapi_router(),
                 routes.metrics,

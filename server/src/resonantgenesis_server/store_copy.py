@@ -27,8 +27,8 @@ from .log.transfer import LogRows, StreamRow
 from .model.clock import Clock
 from .records import tables
 from .records.base import StoreError
-from .records.bootstrap import check_secret
-from .records.credentials import CredentialHasher, load_secret
+from .records.credentials import CredentialHasher, load_secrets, parse_secrets
+from .records.server_secret import check_secret
 from .records.store import Records
 from .records.transfer import TABLES, RecordRows, dated_by
 from .stores import postgres_rows
@@ -277,14 +277,16 @@ async def _digests(log: LogRows) -> AsyncIterator[tuple[int, int, bytes]]:
 async def _secret_of(source: StorePlace, given: str | None) -> CredentialHasher:
     """Raises StoreError for a secret that is not the one of the old store."""
     path = None if source.data is None else source.data / "secret"
-    if given is None:
-        if path is None or not path.exists():
-            raise CopyRefused("set RESONANTGENESIS_SECRET to the secret of the store")
-        return CredentialHasher(load_secret(path))
-    hasher = CredentialHasher(bytes.fromhex(given))
+    in_file = load_secrets(path) if path is not None and path.exists() else None
+    if given is None and in_file is None:
+        raise CopyRefused("set RESONANTGENESIS_SECRET to the secret of the store")
+    hasher = CredentialHasher(*(in_file or ()) if given is None else parse_secrets(given))
+    made_with = None
+    if given is not None:
+        made_with = CredentialHasher(*(in_file or parse_secrets(given))).current
     records = await Records.open(source.url)
     try:
-        await check_secret(records, hasher, path)
+        await check_secret(records.server_secret, hasher, made_with)
     finally:
         await records.close()
     return hasher
@@ -308,7 +310,7 @@ async def _hand_over_secret(
         return
     records = await Records.open(target.url)
     try:
-        await check_secret(records, hasher, None)
+        await check_secret(records.server_secret, hasher, hasher.current)
     finally:
         await records.close()
     if given is not None:

@@ -20,6 +20,7 @@ import structlog
 
 from .backup.make import refuse_crashed, require_store
 from .backup.place import BackupPlace
+from .config.load import file_of
 from .config.settings import Settings
 from .datadir.lock import lock_data
 from .datadir.snapshot import LOG, RECORDS, SnapshotFailed, vacuum
@@ -34,8 +35,8 @@ from .logging.startup import StartupError
 from .model.clock import Clock
 from .model.extras import how_to_install
 from .records.base import StoreError
-from .records.bootstrap import check_secret
-from .records.credentials import CredentialHasher, load_secret
+from .records.credentials import CredentialHasher, SecretFile, load_secrets, parse_secrets
+from .records.server_secret import check_secret
 from .records.store import Records
 
 if TYPE_CHECKING:
@@ -101,19 +102,32 @@ async def open_records(settings: Settings, clock: Clock) -> Records:
 
 
 async def open_hasher(settings: Settings, records: Records) -> CredentialHasher:
-    """The server's secret: that of the settings, else the one in the data directory.
+    """The server's secrets: those of the settings, else of the file in the data directory.
 
-    Raises StoreError for a secret that is not the one of this store."""
-    path = settings.data / "secret"
+    Raises StoreError for secrets that are not those of this store."""
+    path, kept = settings.data / "secret", records.server_secret
     if settings.secret is not None:
-        hasher = CredentialHasher(bytes.fromhex(settings.secret.get_secret_value()))
-        await check_secret(records, hasher, None if settings.store else path)
+        hasher = CredentialHasher(*parse_secrets(settings.secret.get_secret_value()))
+        made_with = hasher.current
+        if not settings.store and await asyncio.to_thread(path.exists):
+            made_with = CredentialHasher(*load_secrets(path)).current
+        await check_secret(kept, hasher, made_with)
         return hasher
     is_new = not await asyncio.to_thread(path.exists)
-    hasher = CredentialHasher(load_secret(path))
+    hasher = CredentialHasher(*load_secrets(path))
     if is_new and await records.organizations.first() is not None:
+        await kept.forget()
         log_.error("the secret was gone and is made anew; no earlier API key works", file=str(path))
+    await check_secret(kept, hasher)
     return hasher
+
+
+def secret_file(settings: Settings) -> SecretFile | None:
+    """Where a rotation reads the secrets again; None: nowhere, without a restart."""
+    if settings.secret is None:
+        return SecretFile(settings.data / "secret", is_own=True)
+    path = file_of("secret")
+    return None if path is None else SecretFile(path, is_own=False)
 
 
 async def open_log(

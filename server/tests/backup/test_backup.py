@@ -26,7 +26,7 @@ from resonantgenesis_server.log.base import Append, NewEntry
 from resonantgenesis_server.log.sqlite.log import SqliteLog
 from resonantgenesis_server.logging.startup import StartupError
 from resonantgenesis_server.records.base import ListPlace
-from resonantgenesis_server.records.credentials import load_secret
+from resonantgenesis_server.records.credentials import load_secrets
 from resonantgenesis_server.records.files import Content, Owner
 from resonantgenesis_server.records.store import Records
 from support.s3 import CREDENTIALS, Storage
@@ -83,7 +83,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     data = tmp_path / "data"
     with contextlib.ExitStack() as lock:
         lock.enter_context(lock_data(data))
-        load_secret(data / "secret")
+        load_secrets(data / "secret")
         records = await Records.open(f"sqlite:///{data / 'records.db'}")
         log = await SqliteLog.open(data / "log.db")
         files = await DiskBlobs.open(data / "files")
@@ -140,7 +140,7 @@ async def test_a_backup_of_a_store_in_use_is_restored_whole(
         await log.close()
     found = await verified(tmp_path / "new")
     assert (found.streams, found.entries, found.files, found.problems) == (3, 54, 2, [])
-    assert load_secret(tmp_path / "new" / "secret") == load_secret(store.data / "secret")
+    assert load_secrets(tmp_path / "new" / "secret") == load_secrets(store.data / "secret")
 
 
 async def test_what_follows_the_log_goes_on_after_a_restore(

@@ -142,3 +142,31 @@ def test_against_the_server(real: RealServer) -> None:
     run("keys", "revoke", listed[0].split("\t")[0], key=first)
     run("agents", "list", key=key, code=3)
     run("organizations", "list", key=first, code=3)
+
+
+def test_the_secret_is_rotated_looked_at_and_retired(fake: FakeServer, cli: Cli) -> None:
+    key = {"id": "key_1", "organization_id": "org_1", "name": "app"}
+    state = {
+        "id": "ab",
+        "rotated_at": "2026-02-21T00:00:00.000000Z",
+        "former": 1,
+        "coming": None,
+        "unused_keys": {"count": 1, "first": [key]},
+    }
+    ended = {"revoked_keys": {"count": 1, "first": [key]}}
+    fake.script = [*[as_json(state)] * 4, as_json(ended)]
+    assert cli("rotate-secret").out.splitlines() == [
+        "secret ab, since 2026-02-21T00:00:00.000000Z",
+        "1 former; 1 keys were not used since",
+        "key_1 org_1 app",
+    ]
+    assert json.loads(cli("rotate-secret", "--status", "--json").out) == state
+    refused = cli("rotate-secret", "--retire")  # nobody can be asked
+    assert refused.code == 2 and "--yes" in refused.err
+    assert cli("rotate-secret", "--retire", "--yes").out.splitlines()[1:] == ["key_1 org_1 app"]
+    assert [(one.method, one.path) for one in fake.seen] == [
+        ("POST", "/v1/secret/rotate"),
+        *[("GET", "/v1/secret")] * 3,
+        ("POST", "/v1/secret/retire"),
+    ]
+    assert cli("rotate-secret", "--retire", "--status").code == 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cli_process import Cli
 from resonantgenesis_server.datadir.lock import lock_data
-from resonantgenesis_server.records.credentials import load_secret
+from resonantgenesis_server.records.credentials import load_secrets
 
 
 @pytest.fixture(params=["embedded", "postgresql"])
@@ -57,7 +57,7 @@ def test_a_store_in_use_is_left_alone(cli: Cli, tmp_path: Path) -> None:
 def test_a_store_is_copied_and_what_to_set_is_said(cli: Cli, tmp_path: Path, postgres: str) -> None:
     old = tmp_path / "old"
     assert cli("store", "init", "--data", str(old)).code == 0
-    load_secret(old / "secret")  # as the first start does
+    load_secrets(old / "secret")  # as the first start does
     done = cli("store", "copy", f"sqlite:{old}", postgres)
     assert done.code == 0, done.err
     assert done.out.startswith("copied and compared 0 streams, 0 entries and ")

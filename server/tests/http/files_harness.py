@@ -13,7 +13,7 @@ import httpx
 from resonantgenesis_server.app import Parts, open_parts
 from resonantgenesis_server.config.settings import Settings
 from resonantgenesis_server.model.limits import Limits
-from resonantgenesis_server.records.credentials import CredentialHasher, load_secret
+from resonantgenesis_server.records.credentials import CredentialHasher, load_secrets
 from support.s3 import Bucket
 
 KEY = "rg_test_bootstrap_key_0123"
@@ -33,7 +33,7 @@ class World:
             first = await self.parts.records.organizations.first()
             assert first is not None
             organization_id = first.id
-        hasher = CredentialHasher(load_secret(self.data / "secret"))
+        hasher = CredentialHasher(*load_secrets(self.data / "secret"))
         await self.parts.records.keys.create(
             organization_id,
             name="test",

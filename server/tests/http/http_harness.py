@@ -30,7 +30,7 @@ from resonantgenesis_server.model.errors import InvalidRequest
 from resonantgenesis_server.model.limits import Limits
 from resonantgenesis_server.records.agents import AgentDirectory
 from resonantgenesis_server.records.base import AgentRecord
-from resonantgenesis_server.records.credentials import CredentialHasher, load_secret
+from resonantgenesis_server.records.credentials import CredentialHasher, load_secrets
 from resonantgenesis_server.records.store import Records
 
 GUIDE = AgentRecord("guide", "", "Guide", "guide", created_at=1.0, updated_at=1.0)
@@ -109,7 +109,7 @@ async def open_service(
 ) -> Service:
     clock = Clock()
     records = await Records.open(f"sqlite:///{folder / 'records.db'}", clock=clock)
-    hasher = CredentialHasher(load_secret(folder / "secret"))
+    hasher = CredentialHasher(*load_secrets(folder / "secret"))
     signing = SigningKeys(records.secrets, hasher, clock.monotonic)
     authenticator = CredentialAuthenticator(
         records.keys,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from resonantgenesis_server.model.errors import Conflict, InvalidRequest
 from resonantgenesis_server.records.base import KeyRecord, Organization, StoreUnusable
 from resonantgenesis_server.records.bootstrap import bootstrap
-from resonantgenesis_server.records.credentials import CredentialHasher, load_secret, new_api_key
+from resonantgenesis_server.records.credentials import CredentialHasher, load_secrets, new_api_key
 from resonantgenesis_server.records.paging import decode_cursor, encode_cursor
 from resonantgenesis_server.records.store import Records
 
@@ -188,9 +188,9 @@ async def test_a_configured_key_takes_the_place_of_the_earlier_ones(
 
 def test_the_secret_file_is_made_once_for_the_owner_only(tmp_path: Path) -> None:
     path = tmp_path / "secret"
-    made = load_secret(path)
+    (made,) = load_secrets(path)
     assert len(made) == 32
-    assert load_secret(path) == made
+    assert load_secrets(path) == (made,)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [entry.name for entry in tmp_path.iterdir()] == ["secret"]
 
@@ -200,13 +200,13 @@ def test_a_damaged_secret_file_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "secret"
     path.write_text(content)
     with pytest.raises(StoreUnusable, match="not a secret"):
-        load_secret(path)
+        load_secrets(path)
     assert path.read_text() == content
 
 
 def test_a_secret_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreUnusable) as caught:
-        load_secret(tmp_path / "missing" / "secret")
+        load_secrets(tmp_path / "missing" / "secret")
     assert "\n" not in str(caught.value)
 
 

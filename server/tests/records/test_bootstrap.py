@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from resonantgenesis_server.records.base import KeyRecord, StoreUnusable
 from resonantgenesis_server.records.bootstrap import Bootstrap, bootstrap
-from resonantgenesis_server.records.credentials import CredentialHasher, load_secret
+from resonantgenesis_server.records.credentials import CredentialHasher, load_secrets
 from resonantgenesis_server.records.store import Records
 
 pytestmark = pytest.mark.anyio
@@ -176,9 +176,9 @@ async def test_a_file_that_cannot_be_written(records: Records, tmp_path: Path) -
 async def test_files_that_others_could_read_are_closed(records: Records, file: Path) -> None:
     await start(records, file)
     secret = file.with_name("secret")
-    made = load_secret(secret)
+    made = load_secrets(secret)
     for path in (file, secret):
         path.chmod(0o644)
     assert (await start(records, file)).generated is None
-    assert load_secret(secret) == made
+    assert load_secrets(secret) == made
     assert {stat.S_IMODE(path.stat().st_mode) for path in (file, secret)} == {0o600}

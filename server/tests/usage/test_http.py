@@ -15,7 +15,7 @@ import pytest
 from resonantgenesis_server.app import Parts, open_parts
 from resonantgenesis_server.config.settings import Settings
 from resonantgenesis_server.model.limits import Limits
-from resonantgenesis_server.records.credentials import CredentialHasher, load_secret
+from resonantgenesis_server.records.credentials import CredentialHasher, load_secrets
 from resonantgenesis_server.sessions import chunks
 
 pytestmark = pytest.mark.anyio
@@ -265,7 +265,7 @@ async def test_organizations_stand_apart(
     await parts.records.keys.create(
         organization.id,
         name="theirs",
-        hash=CredentialHasher(load_secret(tmp_path / "secret")).hash("rg_live_theirs"),
+        hash=CredentialHasher(*load_secrets(tmp_path / "secret")).hash("rg_live_theirs"),
         scopes=frozenset({"*"}),
     )
     async with client_of(parts, "rg_live_theirs") as other:

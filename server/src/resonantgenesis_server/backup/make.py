@@ -55,6 +55,7 @@ async def make_backup(
     """
     with scratch_of(data) as scratch:
         await place.begin()
+        secrets_before = _secrets(data)
         await snapshot(data, scratch, report)
         made_at = datetime.now(UTC)
         parts = {name: await _keep_file(scratch / name, place.blobs) for name in (LOG, RECORDS)}
@@ -63,6 +64,8 @@ async def make_backup(
             for name in SMALL
             if (data / name).exists()
         }
+        if not secrets_before <= _secrets(data):
+            raise BackupRefused("a secret of the server was retired meanwhile; back up again")
         found = await look_at(scratch)
         manifest = Manifest(
             name=f"{made_at:%Y%m%dT%H%M%S-%fZ}",
@@ -83,6 +86,12 @@ async def make_backup(
     if keep is not None:
         made.removed = await place.remove_old(keep, ABANDONED)
     return made
+
+
+def _secrets(data: Path) -> set[str]:
+    """What the file of the server's secrets has, if it is there."""
+    path = data / "secret"
+    return set(path.read_text("ascii").split()) if path.exists() else set()
 
 
 def require_store(data: Path) -> None:

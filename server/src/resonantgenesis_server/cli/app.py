@@ -38,6 +38,7 @@ _COMMANDS: Mapping[str, str] = {
     "webhooks": ".commands.webhooks:app",
     "tokens": ".commands.tokens:app",
     "organizations": ".commands.organizations:app",
+    "rotate-secret": ".commands.rotate_secret:rotate_secret",
     "subjects": ".commands.subjects:app",
     "usage": ".commands.usage:usage",
     "nodes": ".commands.nodes:nodes",

@@ -119,7 +119,9 @@ def secrets_of(settings: Settings) -> list[str]:
     found: list[str] = []
     for name, value in _flat(settings):
         if isinstance(value, SecretStr):
-            found.append(value.get_secret_value())
+            text = value.get_secret_value()
+            # The server's secret may be several, between blanks or commas.
+            found += text.replace(",", " ").split() if name == "secret" else [text]
         elif name in ("store", "store_direct"):
             # Their users are no secret, and a word like "postgres" would be hidden everywhere.
             found += [secret for address in value for secret in secrets_in(_without_user(address))]
@@ -243,6 +245,12 @@ def _secret_files() -> dict[str, str]:
         if variable.upper().startswith(ENV_PREFIX) and variable.upper().endswith(_FILE)
     }
     return {name: variable for name, variable in found.items() if _FROM_FILES.fullmatch(name)}
+
+
+def file_of(setting: str) -> Path | None:
+    """The file that a variable names for the value of this setting."""
+    path = os.environ.get(_secret_files().get(setting, ""))
+    return Path(path).expanduser() if path else None
 
 
 def _secret_files_layer() -> _Layer:

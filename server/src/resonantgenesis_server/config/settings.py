@@ -35,12 +35,12 @@ from ..agents.engines.llm.settings import LlmSettings
 from ..agents.tools.settings import ToolSettings
 from ..model.ids import is_agent_id
 from ..model.limits import Limits
+from ..records.credentials import parse_secrets
 from . import ENV_PREFIX
 from .webhooks import WebhookSettings
 
 #: A bootstrap key travels in a header, so: printable ASCII without spaces.
 _KEY = re.compile(r"[\x21-\x7e]{16,512}")
-_SECRET = re.compile(r"[0-9a-fA-F]{64}")
 #: Of the setting `workers`: as many as there are processors to use.
 AUTO = "auto"
 _POSTGRES = re.compile(r"postgres(ql)?://")
@@ -210,7 +210,8 @@ class Settings(BaseSettings):
     secret: SecretStr | None = Field(
         default=None,
         description="64 hexadecimal digits, under which API keys are hashed, the same for all nodes"
-        " of a store; without it one is made in `secret` in the data directory.",
+        " of a store; without it one is made in `secret` in the data directory. For a rotation the"
+        " new one and the one in use, with a blank between them.",
     )
     bootstrap_key: SecretStr | None = Field(
         default=None,
@@ -369,10 +370,13 @@ class Settings(BaseSettings):
     @field_validator("secret")
     @classmethod
     def _check_secret(cls, secret: SecretStr | None) -> SecretStr | None:
-        if secret is not None and _SECRET.fullmatch(secret.get_secret_value()) is None:
-            raise ValueError(
-                "must be 64 hexadecimal digits, e.g. the output of `openssl rand -hex 32`"
-            )
+        if secret is not None:
+            try:
+                parse_secrets(secret.get_secret_value())
+            except ValueError:
+                raise ValueError(
+                    "must be 64 hexadecimal digits, e.g. the output of `openssl rand -hex 32`"
+                ) from None
         return secret
 
     @field_validator("bootstrap_key", "metrics_token", "secret", mode="before")

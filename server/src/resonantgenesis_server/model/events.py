@@ -56,18 +56,22 @@ SERVER_TYPES = frozenset(
         "system.audit.agent.created",
         "system.audit.agent.updated",
         "system.audit.agent.deleted",
+        "system.audit.certificate.read",
         "system.audit.key.created",
         "system.audit.key.revoked",
         "system.audit.link.created",
         "system.audit.organization.created",
         "system.audit.organization.updated",
         "system.audit.organization.deleted",
+        "system.audit.secret.retired",
+        "system.audit.secret.rotated",
         "system.audit.signing_key.rotated",
         "system.audit.subject.deleted",
         "system.audit.team.created",
         "system.audit.team.updated",
         "system.audit.team.deleted",
         "system.audit.token.created",
+        "system.audit.token.renewed",
         "system.audit.webhook.created",
         "system.audit.webhook.updated",
         "system.audit.webhook.rotated",
@@ -103,3 +107,9 @@ class NewEvent:
 def event_stream(organization_id: str) -> str:
     """The log stream of an organization's events."""
     return f"events:{organization_id}"
+
+
+def audit_stream(organization_id: str) -> str:
+    """The log stream that has an organization's acts of administration once more: they are kept
+    longer than its events."""
+    return f"audit:{organization_id}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from dataclasses import replace
 
 from sqlalchemy import (
     ColumnElement,
@@ -45,6 +46,7 @@ class OrganizationRepository:
         key_name: str,
         hash: str,
         scopes: frozenset[str],
+        hashed_with: str | None = None,
         once: Once[Organization] | None = None,
         actor: Actor | None = None,
     ) -> tuple[Organization, KeyRecord]:
@@ -54,7 +56,12 @@ class OrganizationRepository:
                 row = (await connection.execute(self._insert(name))).mappings().one()
                 made = _organization(row)
                 query = _insert_key(
-                    made.id, made.created_at, name=key_name, hash=hash, scopes=scopes
+                    made.id,
+                    made.created_at,
+                    name=key_name,
+                    hash=hash,
+                    scopes=scopes,
+                    hashed_with=hashed_with,
                 )
                 key = _key((await connection.execute(query)).mappings().one())
                 now, details = micros(made.created_at), {"name": name, "first_key": key.id}
@@ -146,10 +153,12 @@ class KeyRepository:
         scopes: frozenset[str],
         expires_at: float | None = None,
         is_bootstrap: bool = False,
+        hashed_with: str | None = None,
         once: Once[KeyRecord] | None = None,
         actor: Actor | None = None,
     ) -> KeyRecord:
-        """A new key. Raises `Conflict` when a key with this hash exists."""
+        """A new key; `hashed_with` is the id of the server's secret. Raises `Conflict` when a key
+        with this hash exists."""
         now = self._clock()
         query = _insert_key(
             organization_id,
@@ -159,6 +168,7 @@ class KeyRepository:
             scopes=scopes,
             expires_at=expires_at,
             is_bootstrap=is_bootstrap,
+            hashed_with=hashed_with,
         )
         try:
             async with self._database.write() as connection:
@@ -177,6 +187,15 @@ class KeyRepository:
     async def find_by_hash(self, hash: str) -> KeyRecord | None:
         """The key of this hash in any organization, revoked and expired ones included."""
         return await self._find(tables.keys.c.hash == hash)
+
+    async def rehash(self, key: KeyRecord, hash: str, hashed_with: str) -> KeyRecord:
+        """The key with a hash under the server's current secret in the place of the one it has."""
+        table = tables.keys
+        changed = update(table).where(table.c.id == key.id, table.c.hash == key.hash)
+        values = {"hash": hash, "hashed_with": hashed_with}
+        async with self._database.write() as connection:
+            await connection.execute(changed.values(values))
+        return replace(key, hash=hash)
 
     async def count_live(self, organization_id: str) -> int:
         """The number of keys that are neither revoked nor expired."""
@@ -244,6 +263,7 @@ def _insert_key(
     scopes: frozenset[str],
     expires_at: float | None = None,
     is_bootstrap: bool = False,
+    hashed_with: str | None = None,
 ) -> Insert:
     row = {
         "id": new_id("key"),
@@ -255,6 +275,7 @@ def _insert_key(
         "expires_at": micros_or_none(expires_at),
         "revoked_at": None,
         "is_bootstrap": is_bootstrap,
+        "hashed_with": hashed_with,
     }
     return insert(tables.keys).values(row).returning(tables.keys)
 

@@ -1,8 +1,7 @@
-"""The organization and the API key of a new store, and the check of its secret."""
+"""The organization and the API key of a new store."""
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from ..datadir.private_file import read_private, write_private
 from ..model.errors import Conflict
 from .access import KeyRepository
 from .base import KeyRecord, StoreUnusable
-from .credentials import KEY_PREFIX, CredentialHasher, load_secret, new_api_key
+from .credentials import KEY_PREFIX, CredentialHasher, new_api_key
 from .store import Records
 
 _ALL = frozenset({"*"})
@@ -20,8 +19,6 @@ _PAGE = 200
 #: Later than every session, in seconds since 1970.
 _FOR_EVER = 1e12
 _KEY = re.compile(rf"{KEY_PREFIX}[\w-]{{16,}}", re.ASCII)
-#: The name of the value in the records by which they know their secret.
-_CHECK = "secret-check"
 #: Names of the two kinds in lists of keys.
 _CONFIGURED, _GENERATED = "bootstrap (configured)", "bootstrap"
 
@@ -69,16 +66,15 @@ async def _bootstrap(
         organization = await records.organizations.create("default")
     if configured is None:
         return await _in_file(records, hasher, organization.id, file, is_shared=is_shared)
-    hashed = hasher.hash(configured)
-    known = await records.keys.find_by_hash(hashed)
+    known = await _find(records.keys, hasher, configured)
     if known is None:
-        await _make(records.keys, organization.id, hashed, _CONFIGURED)
+        known = await _make(records.keys, organization.id, hasher, configured, _CONFIGURED)
     elif known.revoked_at is not None:
         raise Conflict("the configured bootstrap key was revoked; choose another one")
     elif not known.is_bootstrap:
         raise Conflict("the configured bootstrap key is another key already; choose a new one")
     for key in await _live_ones(records.keys, organization.id):
-        if key.hash != hashed:
+        if key.id != known.id:
             await records.keys.revoke(organization.id, key.id)
     return Bootstrap(organization.id, None)
 
@@ -98,7 +94,7 @@ async def _in_file(
         raise StoreUnusable(f"{file}: {error.strerror or error}") from error
     if key is not None and _KEY.fullmatch(key) is None:
         key = None  # half a key of a version that did not sync it, or anything else
-    known = None if key is None else await records.keys.find_by_hash(hasher.hash(key))
+    known = None if key is None else await _find(records.keys, hasher, key)
     if known is not None and known.is_live(time.time()):
         return Bootstrap(organization_id, None)
     former = await _live_ones(records.keys, organization_id)
@@ -111,7 +107,7 @@ async def _in_file(
             write_private(file, f"{key}\n")
         except OSError as error:
             raise StoreUnusable(f"{file}: {error.strerror or error}") from error
-    await _make(records.keys, organization_id, hasher.hash(key), _GENERATED)
+    await _make(records.keys, organization_id, hasher, key, _GENERATED)
     if former and not await _was_used(records, organization_id):
         # Nobody has ever seen the former keys: they are of starts that did not finish.
         for each in former:
@@ -128,8 +124,19 @@ async def _was_used(records: Records, organization_id: str) -> bool:
     return any(not key.is_bootstrap for key in keys.items)
 
 
-async def _make(keys: KeyRepository, organization_id: str, hashed: str, name: str) -> None:
-    await keys.create(organization_id, name=name, hash=hashed, scopes=_ALL, is_bootstrap=True)
+async def _find(keys: KeyRepository, hasher: CredentialHasher, credential: str) -> KeyRecord | None:
+    """The key of this credential, hashed under any secret that is readable."""
+    for secret in hasher.readable:
+        if (found := await keys.find_by_hash(secret.hash(credential))) is not None:
+            return found
+    return None
+
+
+async def _make(
+    keys: KeyRepository, organization_id: str, hasher: CredentialHasher, key: str, name: str
+) -> KeyRecord:
+    hashed = hasher.current.hashed(key)
+    return await keys.create(organization_id, name=name, scopes=_ALL, is_bootstrap=True, **hashed)
 
 
 async def _live_ones(keys: KeyRepository, organization_id: str) -> list[KeyRecord]:
@@ -141,19 +148,3 @@ async def _live_ones(keys: KeyRepository, organization_id: str) -> list[KeyRecor
         cursor = page.next_cursor
         if cursor is None:
             return found
-
-
-async def check_secret(records: Records, hasher: CredentialHasher, file: Path | None) -> None:
-    """Refuse a secret that is not the one of this store. Raises `StoreUnusable`.
-
-    The first secret that a store meets leaves a check value. `file`: where an embedded store may
-    have the secret that made the hashes of its keys.
-    """
-    if file is not None and await asyncio.to_thread(file.exists):
-        known: bytes | None = CredentialHasher(load_secret(file)).derive(_CHECK, b"")
-    else:
-        known = await records.secrets.claim(_CHECK, hasher.derive(_CHECK, b""))
-    if known != hasher.derive(_CHECK, b""):
-        raise StoreUnusable(
-            "the secret is not the one that this store was made with; no API key would work"
-        )

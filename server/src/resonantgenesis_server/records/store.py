@@ -17,6 +17,7 @@ from .idempotency import IdempotencyRepository
 from .migrate import Revision, look, migrate
 from .outbox import OutboxRepository
 from .secrets import SecretRepository
+from .server_secret import ServerSecretRepository
 from .sessions import SessionRepository
 from .usage import UsageRepository
 from .webhooks import DeliveryRepository, WebhookRepository
@@ -39,6 +40,7 @@ class Records:
         self.outbox = OutboxRepository(database)
         self.audit = AuditLog(database, clock)
         self.secrets = SecretRepository(database, clock)
+        self.server_secret = ServerSecretRepository(database, clock)
         self.webhooks = WebhookRepository(database, clock)
         self.deliveries = DeliveryRepository(database)
         self.erasure = ErasureRepository(database)

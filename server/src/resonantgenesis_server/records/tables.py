@@ -65,6 +65,8 @@ keys = Table(
     Column("expires_at", BigInteger),
     Column("revoked_at", BigInteger),
     Column("is_bootstrap", Boolean, nullable=False),
+    # The id of the server's secret that the hash was made with; None: of the first one.
+    Column("hashed_with", String(16)),
     Index(None, "organization_id", "created_at", "id"),
 )
 

@@ -140,7 +140,12 @@ class WebhookRepository:
         Raises `Conflict` for more than `limit` of its kind in the organization; 0 is any number.
         """
         table, now = tables.webhooks, micros(self._clock())
-        values = {**_values(webhook), "created_at": now, "updated_at": now, "revision": _revision()}
+        values = {
+            **_values(webhook),
+            "created_at": now,
+            "updated_at": now,
+            "revision": new_revision(),
+        }
         try:
             async with self._database.write() as connection:
                 await self._check_limit(connection, webhook, limit)
@@ -205,7 +210,7 @@ class WebhookRepository:
             if row is None:
                 return None
             now, changed = micros(self._clock()), changes(_webhook(row))
-            values = {**changed, "updated_at": now, "revision": _revision()}
+            values = {**changed, "updated_at": now, "revision": new_revision()}
             await keep_audit(
                 connection, actor, act, webhook_id, now, changes=sorted(_GIVEN & changed.keys())
             )
@@ -352,7 +357,8 @@ def _active(query: Select[Any]) -> Select[Any]:
     )
 
 
-def _revision() -> int:
+def new_revision() -> int:
+    """For a webhook that is changed; see `tables`."""
     return secrets.randbits(31)
 
 
@@ -388,7 +394,7 @@ def _disabled(advance: Advance, now: float) -> dict[str, Any]:
     return {
         **_moved(advance),
         "reason": advance.disabled_reason,
-        "new_revision": _revision(),
+        "new_revision": new_revision(),
         "changed_at": micros(now),
     }
 

@@ -25,7 +25,7 @@ from resonantgenesis_server.http.auth.signing import SigningKey, SigningKeys, To
 from resonantgenesis_server.model.errors import Forbidden, Unauthenticated
 from resonantgenesis_server.model.principal import Principal
 from resonantgenesis_server.records.base import KeyRecord, SecretVersion, StoreUnusable
-from resonantgenesis_server.records.credentials import CredentialHasher, load_secret
+from resonantgenesis_server.records.credentials import CredentialHasher, load_secrets
 from starlette.types import Scope
 
 pytestmark = pytest.mark.anyio
@@ -303,7 +303,7 @@ async def test_processes_that_share_store_and_secret_share_tokens(
     two = open_authenticator(
         service.records.keys,
         service.records.secrets,
-        CredentialHasher(load_secret(tmp_path / "secret")),
+        CredentialHasher(*load_secrets(tmp_path / "secret")),
     )
     stolen = open_authenticator(
         service.records.keys, service.records.secrets, CredentialHasher(b"?" * 32)

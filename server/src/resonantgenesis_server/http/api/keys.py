@@ -76,7 +76,7 @@ def keys_router(
                 record = await keys.create(
                     principal.organization_id,
                     name=body.name,
-                    hash=authenticator.hash(credential),
+                    **authenticator.hashed(credential),
                     scopes=scopes,
                     expires_at=_ends(principal, body.expires_in),
                     once=making.showing_secret(lambda made: made.id),

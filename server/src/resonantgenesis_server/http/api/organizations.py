@@ -88,7 +88,7 @@ def organizations_router(
             made, first = await organizations.create_with_key(
                 body.name,
                 key_name=body.key_name,
-                hash=authenticator.hash(credential),
+                **authenticator.hashed(credential),
                 scopes=_ALL,
                 once=making.showing_secret(lambda made: made.id),
                 actor=actor,
@@ -159,7 +159,7 @@ def organizations_router(
             record = await keys.create(
                 owner.id,
                 name=body.name,
-                hash=authenticator.hash(credential),
+                **authenticator.hashed(credential),
                 scopes=frozenset(body.scopes),
                 expires_at=expiry(body.expires_in),
                 once=making.showing_secret(lambda made: made.id),

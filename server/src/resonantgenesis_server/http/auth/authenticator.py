@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 from collections import OrderedDict
@@ -17,8 +18,8 @@ from starlette.types import Scope
 from ...model.errors import Forbidden, Unauthenticated
 from ...model.principal import Principal
 from ...records.access import KeyRepository
-from ...records.base import KeyRecord
-from ...records.credentials import CredentialHasher
+from ...records.base import KeyRecord, StoreUnusable
+from ...records.credentials import CredentialHasher, HashedKey
 from ...records.secrets import SecretRepository
 from ..cors import Cors, is_same_host
 from ..params import header
@@ -167,10 +168,27 @@ class CredentialAuthenticator:
                 return await self._verified(signer, credential)
         hashed = self._hasher.hash(credential)
         known = self._by_hash.get(hashed) or await self._reads_by_hash.get(hashed)
+        known = known or await self._made_with_another(credential)
         if known is None:
             raise Unauthenticated(_INVALID)
         self._check_live(known[0])
         return known[1]
+
+    async def _made_with_another(self, credential: str) -> _Known | None:
+        """The key whose hash is under another secret than the current one; under a former one no
+        longer, from now on."""
+        current, *others = self._hasher.readable
+        for secret in others:
+            known = await self._reads_by_hash.get(secret.hash(credential))
+            if known is None:
+                continue
+            key, principal = known
+            if secret in self._hasher.former and key.is_live(self._clock()):
+                # A store that is full or busy still lets the key in.
+                with contextlib.suppress(StoreUnusable):
+                    key = await self._keys.rehash(key, **current.hashed(credential))
+            return key, principal
+        return None
 
     async def recheck(self, principal: Principal) -> None:
         """Check the credential of an open stream.
@@ -199,9 +217,9 @@ class CredentialAuthenticator:
         for key in await self._keys.find_all(asked[:KEY_CACHE]):
             self._remember(key, began, forgotten)
 
-    def hash(self, credential: str) -> str:
-        """The hash of a new key, for the records."""
-        return self._hasher.hash(credential)
+    def hashed(self, credential: str) -> HashedKey:
+        """What the records keep of a new key."""
+        return self._hasher.current.hashed(credential)
 
     async def sign(self, principal: Principal, *, now: float) -> str:
         """A client token for `principal`, valid until its `expires_at`."""

@@ -14,7 +14,7 @@ from ...model.errors import Conflict
 from ...model.ids import new_id
 from ...model.imports import imported
 from ...model.principal import SCOPES, Principal
-from ...records.credentials import CredentialHasher
+from ...records.credentials import CredentialHasher, ServerSecret
 from ...records.secrets import SecretRepository
 
 #: The library, which few servers need: keys of the API are no tokens.
@@ -157,8 +157,9 @@ class Rotated:
 class SigningKeys:
     """The signing keys in the records.
 
-    A key is derived from a random value, which the nodes share through the records, and from the
-    secret of `hasher`. A copy of one of them alone forges nothing. Every method may raise
+    A key is derived from a random value, which the nodes share through the records, and from a
+    secret of `hasher`. A copy of one of them alone forges nothing. The current secret signs; all
+    that are readable verify. Every method may raise
     `StoreUnusable`.
     """
 
@@ -173,11 +174,14 @@ class SigningKeys:
         self._monotonic = monotonic
         self._signer: TokenSigner | None = None
         self._until = 0.0
+        #: The secret that signs, as it was when the keys were read.
+        self._secret: ServerSecret | None = None
         self._loading = asyncio.Lock()
 
     def remembered(self, seconds: float = 0.0) -> TokenSigner | None:
         """The keys as they were within the last second, if that will be known for so many more."""
-        return self._signer if self._monotonic() + seconds < self._until else None
+        is_known = self._monotonic() + seconds < self._until
+        return self._signer if is_known and self._secret is self._hasher.current else None
 
     async def signer(self, seconds: float = 0.0) -> TokenSigner:
         """The keys, at most a second old, which stay in memory for `seconds` more."""
@@ -209,18 +213,23 @@ class SigningKeys:
             ) from None
         await self._reload()
         versions = await self._secrets.versions(_SECRET)
-        return Rotated(self._key(made.value).id, made.created_at, len(versions) - 1)
+        key = _key(self._hasher.current, made.value)
+        return Rotated(key.id, made.created_at, len(versions) - 1)
 
     async def _reload(self) -> TokenSigner:
         async with self._loading:
             return await self._load()
 
     async def _load(self) -> TokenSigner:
-        asked = self._monotonic()
+        asked, secret = self._monotonic(), self._hasher.current
         versions = await self._secrets.versions(_SECRET)
-        signer = TokenSigner(*(self._key(version.value) for version in versions))
-        self._signer, self._until = signer, asked + _TTL
+        keys = [
+            _key(secret, version.value) for secret in self._hasher.readable for version in versions
+        ]
+        signer = TokenSigner(*keys)
+        self._signer, self._until, self._secret = signer, asked + _TTL, secret
         return signer
 
-    def _key(self, value: bytes) -> SigningKey:
-        return SigningKey.of(self._hasher.derive(_PURPOSE, value))
+
+def _key(secret: ServerSecret, value: bytes) -> SigningKey:
+    return SigningKey.of(secret.derive(_PURPOSE, value))

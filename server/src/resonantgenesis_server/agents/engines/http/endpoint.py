@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import hmac
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,8 +85,9 @@ class EndpointRecords:
     """Endpoints as the records keep them: `{url, secret, former, rotated_at, headers}`, secrets
     and headers sealed."""
 
-    def __init__(self, derive: Derive = _of_no_secret) -> None:
-        self._derive = derive
+    def __init__(self, derives: Callable[[], Sequence[Derive]] = lambda: [_of_no_secret]) -> None:
+        """`derives`: of the server's secrets; the first one seals, all open."""
+        self._derives = derives
 
     def make(self, url: str, given: str | None) -> tuple[dict[str, Any], str]:
         """A new record, and its secret as it is shown: the `given` one, or a new one. Raises
@@ -117,29 +119,41 @@ class EndpointRecords:
         headers: Any = {} if sealed is None else loads(self._opened(sealed))
         return Endpoint(parse_url(kept["url"]), tuple(found), headers)
 
+    def resealed(self, kept: Mapping[str, Any]) -> dict[str, Any]:
+        """The record, sealed under the server's current secret. What no secret opens stays."""
+        changed = dict(kept)
+        for name in ("secret", "former", "headers"):
+            if kept.get(name):
+                with contextlib.suppress(InvalidRequest):
+                    changed[name] = self._sealed(self._opened(kept[name]))
+        return changed
+
     def _sealed(self, secret: bytes) -> str:
-        nonce = secrets.token_bytes(_NONCE)
-        masked = _xor(secret, self._mask(nonce, len(secret)))
-        return base64.b64encode(nonce + self._tag(nonce, masked) + masked).decode()
+        derive, nonce = self._derives()[0], secrets.token_bytes(_NONCE)
+        masked = _xor(secret, _mask(derive, nonce, len(secret)))
+        return base64.b64encode(nonce + _tag(derive, nonce, masked) + masked).decode()
 
     def _opened(self, sealed: str) -> bytes:
         data = base64.b64decode(sealed)
         nonce, tag, masked = data[:_NONCE], data[_NONCE : _NONCE + _TAG], data[_NONCE + _TAG :]
-        if not hmac.compare_digest(tag, self._tag(nonce, masked)):
-            raise InvalidRequest.field(
-                "secret", "was kept under another secret of the server; give the agent a new one"
-            )
-        return _xor(masked, self._mask(nonce, len(masked)))
-
-    def _mask(self, nonce: bytes, length: int) -> bytes:
-        """At least as many bytes, up to 8 KiB. A nonce is never used twice."""
-        return b"".join(
-            self._derive("endpoint-secret", nonce + bytes([part]))
-            for part in range(-(-length // hashlib.sha256().digest_size))
+        for derive in self._derives():
+            if hmac.compare_digest(tag, _tag(derive, nonce, masked)):
+                return _xor(masked, _mask(derive, nonce, len(masked)))
+        raise InvalidRequest.field(
+            "secret", "was kept under another secret of the server; give the agent a new one"
         )
 
-    def _tag(self, nonce: bytes, masked: bytes) -> bytes:
-        return self._derive("endpoint-tag", nonce + masked)[:_TAG]
+
+def _mask(derive: Derive, nonce: bytes, length: int) -> bytes:
+    """At least as many bytes, up to 8 KiB. A nonce is never used twice."""
+    return b"".join(
+        derive("endpoint-secret", nonce + bytes([part]))
+        for part in range(-(-length // hashlib.sha256().digest_size))
+    )
+
+
+def _tag(derive: Derive, nonce: bytes, masked: bytes) -> bytes:
+    return derive("endpoint-tag", nonce + masked)[:_TAG]
 
 
 def _xor(data: bytes, mask: bytes) -> bytes:
