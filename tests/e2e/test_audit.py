@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 from support.credentials import Tenant, make_key, make_tenant, make_token, post, sync_client
-from support.server import PATIENCE, ServerProcess, bearer
+from support.server import KEY, PATIENCE, ServerProcess, bearer
+from websockets.sync.client import connect
 
 AUDIT = "system.audit.*"
 
@@ -120,6 +121,13 @@ def test_only_its_scope_opens_it(admin: httpx.Client, tenant: Tenant) -> None:
             assert refused.status_code in {403, 404}, refused.text
             if refused.status_code == 403:
                 assert refused.json()["error"]["details"] == {"scope": "audit:read"}
+        unknown, hidden = (
+            admin.get(f"/v1/events/{name}", headers=bearer(credential))
+            for name in ("evt_none", event["id"])
+        )
+        error = hidden.json()["error"]
+        assert hidden.status_code == unknown.status_code == 404
+        assert error | {"request_id": ""} == unknown.json()["error"] | {"request_id": ""}
     # Who follows everything, or system.*, has the same events as before.
     for path in ("/v1/events", "/v1/events?events=system.*", "/v1/events?events=*.audit.*"):
         seen = admin.get(path, headers=bearer(own)).json()["events"]
@@ -131,6 +139,72 @@ def test_only_its_scope_opens_it(admin: httpx.Client, tenant: Tenant) -> None:
     for kind in ("system.audit", "system.audit.key.forged"):
         forged = {"type": kind, "data": {}}
         assert admin.post("/v1/events", json=forged, headers=bearer(own)).status_code == 403
+
+
+def test_a_sign_in_that_is_renewed_is_an_act(admin: httpx.Client, tenant: Tenant) -> None:
+    link = post(admin, "/v1/tokens/links", {}, tenant.key.key)
+    signed_in = post(admin, "/v1/tokens/sign-in", {}, link["code"])
+    renewed = post(admin, "/v1/tokens/renew", {}, signed_in["token"])
+    event = acts(admin, 3, tenant.key.key)[-1]
+    assert event["type"] == "system.audit.token.renewed"
+    assert event["data"]["target"] == tenant.key.id
+    assert event["data"]["expires_at"] == renewed["expires_at"]
+
+
+def test_a_socket_that_follows_acts_takes_no_credential_without_their_scope(
+    admin: httpx.Client, tenant: Tenant, server: ServerProcess
+) -> None:
+    own = tenant.key.key
+    auditor = make_token(admin, "events:read", "audit:read", credential=own)
+    plain = make_token(admin, "events:read", credential=own)
+    with connect(server.url.replace("http", "ws", 1) + "/v1/ws") as socket:
+
+        def ask(**message: Any) -> dict[str, Any]:
+            socket.send(json.dumps(message))
+            answer: dict[str, Any] = json.loads(socket.recv(timeout=PATIENCE))
+            return answer
+
+        assert ask(type="auth", token=auditor)["type"] == "authenticated"
+        follow = {"type": "subscribe", "channels": ["system"], "events": [AUDIT]}
+        assert ask(**follow)["type"] == "subscribed"
+        refused = ask(type="auth", token=plain)
+        assert (refused["type"], refused["code"]) == ("error", "FORBIDDEN")
+        assert "audit:read" in refused["message"]
+        # Without the subscription the new credential is taken, and cannot make it again.
+        assert ask(type="unsubscribe", channels=["system"])["type"] == "unsubscribed"
+        assert ask(type="auth", token=plain)["type"] == "authenticated"
+        assert ask(**follow)["code"] == "FORBIDDEN"
+
+
+def test_acts_are_kept_longer_than_events(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    data = tmp_path_factory.mktemp("kept") / "data"
+    server = ServerProcess(data, limits__event_retention=1).start()
+    try:
+        with sync_client(server, headers=bearer()) as client:
+            made = [post(client, "/v1/keys", {"name": "k", "scopes": ["*"]}) for _ in range(3)]
+            plain = make_key(client, "events:read", credential=KEY)
+            acts(client, 4)
+            time.sleep(1.1)  # the acts are older than the events' retention
+            server.kill()
+            server.start()  # which trims
+            deadline = time.monotonic() + PATIENCE
+            while len(client.get(f"/v1/events?events={AUDIT}").json()["events"]) > 1:
+                assert time.monotonic() < deadline  # the youngest stays as a mark
+            kept = client.get("/v1/events?audit=true").json()["events"]
+            assert [each["data"]["target"] for each in kept] == [each["id"] for each in made] + [
+                plain.id
+            ]
+            lines = client.get("/v1/events/export?audit=true").text.splitlines()
+            assert [json.loads(line)["id"] for line in lines] == [each["id"] for each in kept]
+            page = client.get("/v1/events?audit=true&limit=2").json()
+            rest = client.get(f"/v1/events?audit=true&cursor={page['next_cursor']}")
+            assert page["events"] + rest.json()["events"] == kept
+            refused = client.get("/v1/events?audit=true", headers=bearer(plain.key))
+            assert refused.json()["error"]["details"] == {"scope": "audit:read"}
+    finally:
+        server.stop()
 
 
 def test_a_kill_behind_the_answer_loses_no_act(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -156,6 +156,22 @@ async def test_without_content_no_word_of_a_turn_leaves(collector: Collector, se
         await client.get(path, headers={"traceparent": OTHER})
         viewer = await collector.span(f"GET {path.partition('?')[0]}", "a" * 32)
         assert [link.trace_id.hex() for link in viewer.links] == [TRACE]
+        # So have one that polls, one of another protocol, and a socket.
+        others = {"traceparent": OTHER}
+        session = f"/v1/sessions/{turn['session_id']}"
+        await client.get(f"{session}/events?after=0", headers=others)
+        ref = f"resp_{turn['session_id']}.{turn['turn']}"
+        await client.get(f"/openai/v1/responses/{ref}?stream=true", headers=others)
+        async with connect(
+            f"ws://127.0.0.1:{server.port}/v1/ws", additional_headers=bearer()
+        ) as ws:
+            asked = {"type": "subscribe", "channels": [f"session:{turn['session_id']}"]}
+            await ws.send(json.dumps(asked | {"resume_from": 0}))
+            await collector.until(lambda: "subscribe" in {s.name for s in collector.spans()})
+        seen = [span for span in collector.spans() if span.name == "subscribe"]
+        for path in (f"{session}/events", f"/openai/v1/responses/{ref}"):
+            seen.append(await collector.span(f"GET {path}", "a" * 32))
+        assert [[link.trace_id.hex() for link in span.links] for span in seen] == [[TRACE]] * 3
     assert not any(b"a secret goal" in request.body for request in collector.of("/v1/traces"))
     logged = [line for line in server.records() if line.get("session") == turn["session_id"]]
     assert {line.get("trace_id") for line in logged} <= {TRACE}

@@ -89,6 +89,12 @@ async def test_streams_and_sockets_over_a_reload(serve: Serve, authority: Author
             server.process.send_signal(signal.SIGHUP)
             await until_served(authority, server, second)
             found += [frame async for frame in frames]
+            acts: list[bool] = []
+            async with asyncio.timeout(PATIENCE):  # they are written behind the signal
+                while len(acts) < 2:
+                    page = await client.get("/v1/events?events=system.audit.certificate.*")
+                    acts = [event["data"]["usable"] for event in page.json()["events"]]
+            assert acts == [False, True]
         dense(found)
         log = await read_all(client, response.headers["x-session-id"], resume_from=0)
         assert log == found

@@ -268,7 +268,7 @@ async def open_parts(
             ),
             clock.now,
             of_key.events.reached,
-            Erasure(service, files, events, records, meter.settle),
+            Erasure(service, files, events, records, meter.settle, limits.event_retention),
             calls,
             SecretRotation(
                 records.server_secret, hasher, secret_file(settings), calls, authenticator.forget
@@ -520,6 +520,7 @@ def _jobs(
     return [
         RetentionJob("sessions", retention.sweep),
         old_events(records.organizations, events, limits.event_retention, settle=settle),
+        old_events(records.organizations, events.audit, limits.audit_retention, name="audit"),
         old_requests(records.idempotency, limits.idempotency_window, clock),
         old_records("usage", records.usage, limits.usage_retention, clock),
         old_records("deliveries", records.deliveries, _DELIVERIES_KEPT, clock),

@@ -15,7 +15,7 @@ import structlog
 from .events.service import EventService
 from .files.service import FileService
 from .model.errors import Conflict, NotFound, SessionBusy, SessionNotFound
-from .model.events import event_stream
+from .model.events import audit_stream, event_stream
 from .model.principal import Principal
 from .records.base import Actor
 from .records.files import Owner
@@ -33,13 +33,15 @@ _EVERYTHING = frozenset({"*"})
 @dataclass(slots=True)
 class Erased:
     """What a call has erased. `has_more`: ask again. `usage` counts turns that name nobody any
-    more, `requests` the kept answers of Idempotency-Keys."""
+    more, `requests` the kept answers of Idempotency-Keys. Events up to now may name the subject:
+    they cannot be changed, and the last of them goes at `named_until` (seconds since 1970)."""
 
     sessions: int = 0
     files: int = 0
     usage: int = 0
     requests: int = 0
     has_more: bool = False
+    named_until: float | None = None
 
 
 class Erasure:
@@ -52,13 +54,16 @@ class Erasure:
         events: EventService,
         records: Records,
         settle: Callable[[], Awaitable[None]],
+        event_retention: float,
     ) -> None:
-        """`settle` returns when the rows of usage follow all current events."""
+        """`settle` returns when the rows of usage follow all current events. `event_retention`:
+        seconds for which events are kept."""
         self._sessions = sessions
         self._files = files
         self._events = events
         self._records = records
         self._settle = settle
+        self._event_retention = event_retention
 
     async def subject(self, principal: Principal, subject: str, actor: Actor) -> Erased:
         """Erase what belongs to this subject of the caller's organization."""
@@ -71,6 +76,7 @@ class Erasure:
                 principal.organization_id, subject
             )
             await self._files.collect()
+            erased.named_until = time.time() + self._event_retention
         log_.info(
             "a subject is being erased" if erased.has_more else "a subject is erased",
             organization=principal.organization_id,
@@ -101,7 +107,8 @@ class Erasure:
         erased = await self._contents(within, actor.request_id)
         if not erased.has_more:
             await self._settle()
-            await self._events.log.delete(event_stream(organization_id))
+            for stream in (event_stream(organization_id), audit_stream(organization_id)):
+                await self._events.log.delete(stream)
             await self._records.erasure.remove_organization(organization_id)
             await self._files.collect()
             log_.info("an organization is erased", organization=organization_id)

@@ -89,6 +89,7 @@ def old_events(
     events: EventService,
     seconds: float,
     *,
+    name: str = "events",
     settle: Callable[[], Awaitable[None]] | None = None,
 ) -> RetentionJob:
     """Removes events older than this many seconds, of every organization.
@@ -108,7 +109,7 @@ def old_events(
                 removed += await events.trim_before(organization.id, seconds + since)
         return removed
 
-    return RetentionJob("events", run)
+    return RetentionJob(name, run)
 
 
 def old_requests(

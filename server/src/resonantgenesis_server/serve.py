@@ -8,14 +8,15 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import structlog
 
 from .agents.loading import AgentLoadError, look_beside
 from .agents.tools.functions import ToolLoadError
-from .app import open_parts
+from .app import Parts, open_parts
+from .background import Background
 from .config.load import secrets_of, warn_of_settings
 from .config.settings import Settings
 from .datadir.lock import lock_data
@@ -112,6 +113,30 @@ def _tracing(settings: Settings) -> contextlib.AbstractAsyncContextManager[None]
     return sending(shows_content=settings.otel == "content")
 
 
+@contextlib.asynccontextmanager
+async def _audited(
+    certificate: Certificate | None, settings: Settings, parts: Parts
+) -> AsyncIterator[None]:
+    """Have the audit log tell of each time that the certificate is read again."""
+    readings: asyncio.Queue[bool] = asyncio.Queue()
+
+    async def tell() -> None:
+        while True:
+            is_usable = await readings.get()
+            await parts.node_events.certificate_read(str(settings.tls_cert), is_usable=is_usable)
+
+    if certificate is None:
+        yield
+        return
+    certificate.was_read = readings.put_nowait
+    telling = Background("certificate's readings", tell)
+    telling.start()
+    try:
+        yield
+    finally:
+        await telling.close()
+
+
 async def _serve(
     settings: Settings,
     listener: Listener,
@@ -124,6 +149,7 @@ async def _serve(
     async with (
         _tracing(settings),
         open_parts(settings, worker, on_broken=_stop_broken) as parts,
+        _audited(certificate, settings, parts),
     ):
 
         async def drain_turns(seconds: float) -> None:

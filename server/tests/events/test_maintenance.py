@@ -201,6 +201,7 @@ async def test_the_server_runs_every_job(settings: Settings) -> None:
     async with open_parts(settings) as parts:
         assert await parts.housekeeper.sweep() == {
             "sessions": 0,
+            "audit": 0,
             "events": 0,
             "requests": 0,
             "usage": 0,

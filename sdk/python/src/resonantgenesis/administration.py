@@ -12,7 +12,7 @@ class Erased(Model):
     """What one call has deleted. `has_more`: call again; nothing is deleted twice.
 
     `files` are those of no session, `usage` counts turns that name nobody any more, `requests` the
-    kept answers of idempotency keys.
+    kept answers of idempotency keys. Events may name the subject until `named_until`.
     """
 
     sessions = Field(0)
@@ -20,6 +20,7 @@ class Erased(Model):
     usage = Field(0)
     requests = Field(0)
     has_more = Field(False)
+    named_until = Field[str | None](None)
 
 
 class Tool(Model):

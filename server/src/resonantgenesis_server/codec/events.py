@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from ..log.base import Append, Entry, NewEntry
-from ..model.events import NewEvent, channel_of, event_stream
+from ..model.events import AUDIT, NewEvent, audit_stream, channel_of, event_stream
 from .json import dumps
 from .times import rfc3339
 
@@ -33,7 +33,9 @@ def entry_of(event: NewEvent) -> NewEntry:
 def events_append(organization_id: str, events: Iterable[NewEvent]) -> list[Append]:
     """The arguments of an append call that writes these events; empty for no events."""
     entries = [entry_of(event) for event in events]
-    return [Append(event_stream(organization_id), entries)] if entries else []
+    acts = [entry for entry in entries if entry.kind.startswith(AUDIT)]
+    parts = (event_stream(organization_id), entries), (audit_stream(organization_id), acts)
+    return [Append(stream, part) for stream, part in parts if part]
 
 
 def cursor_of(epoch: str, position: int) -> str:

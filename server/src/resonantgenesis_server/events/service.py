@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -34,7 +35,15 @@ from ..model.errors import (
     PayloadTooLarge,
     PositionExpired,
 )
-from ..model.events import AUDIT, PUBLISHABLE, SERVER_TYPES, NewEvent, event_stream, prefix_of
+from ..model.events import (
+    AUDIT,
+    PUBLISHABLE,
+    SERVER_TYPES,
+    NewEvent,
+    audit_stream,
+    event_stream,
+    prefix_of,
+)
 from ..model.ids import event_id, new_id
 from ..model.limits import LOOKED_BYTES, PAGE_BYTES
 from ..model.principal import AUDIT as AUDIT_SCOPE
@@ -69,8 +78,16 @@ class EventService:
     """Every method may raise ApiError, and LogError when the log fails."""
 
     def __init__(
-        self, log: EventLog, hub: Hub, *, max_data: int, clock: Clock | None = None
+        self,
+        log: EventLog,
+        hub: Hub,
+        *,
+        max_data: int,
+        clock: Clock | None = None,
+        stream_of: Callable[[str], str] = event_stream,
     ) -> None:
+        """`stream_of`: the stream of an organization's id."""
+        self._stream_of = stream_of
         self.log = log
         self.hub = hub
         self.selections = CompiledFilters()
@@ -80,6 +97,17 @@ class EventService:
     @property
     def epoch(self) -> str:
         return self.log.epoch
+
+    @cached_property
+    def audit(self) -> EventService:
+        """The same over the acts of administration alone, which have positions of their own."""
+        return EventService(
+            self.log,
+            self.hub,
+            max_data=self._max_data,
+            clock=self._clock,
+            stream_of=audit_stream,
+        )
 
     # -- filters and positions -------------------------------------------------------------
 
@@ -103,7 +131,7 @@ class EventService:
             wanted = event_filters(filters or {}, beside=sum(map(len, events or ())))
         except BadFilter as error:
             raise InvalidRequest.field(error.field, str(error)) from error
-        audit = any(f"{pattern}.".startswith(AUDIT) for pattern in events or ())
+        audit = asks_audit(events)
         if audit:
             _check_audit(principal)
         bound = tuple(_bound(principal).items())
@@ -134,7 +162,7 @@ class EventService:
         `since` is a cursor (exclusive), a time (inclusive) or None for now. `name` is the name of
         the request's field. Raises InvalidRequest, and PositionExpired unless `expired_ok`.
         """
-        stream = event_stream(principal.organization_id)
+        stream = self._stream_of(principal.organization_id)
         info = await self._info(stream)
         if since is None:
             return info.head, False
@@ -177,7 +205,7 @@ class EventService:
         self, principal: Principal, selection: CompiledFilter, after: int
     ) -> EventSubscription:
         """A reader of the matching events after a position."""
-        stream = event_stream(principal.organization_id)
+        stream = self._stream_of(principal.organization_id)
         return EventSubscription(self.hub, self.log, stream, after, selection=selection)
 
     async def replay(
@@ -195,7 +223,7 @@ class EventService:
         events when they are large, or when many others had to be read. Raises InvalidRequest,
         PositionExpired.
         """
-        stream = event_stream(principal.organization_id)
+        stream = self._stream_of(principal.organization_id)
         end = await self._end(stream, until)
         found: list[bytes] = []
         entries_read = bytes_read = size = 0
@@ -239,15 +267,19 @@ class EventService:
     async def get(self, principal: Principal, wanted: str) -> bytes:
         """One event by its id, as JSON. Raises NotFound."""
         entry = await self._find(principal, wanted)
-        if entry is None:
+        if entry is None or not self._shows(principal, entry):
             raise NotFound("there is no such event")
-        asked = [entry.kind] if entry.kind.startswith(AUDIT) else None
-        if not self.select(principal, events=asked).matches(entry):
-            raise NotFound("no such event")
         return event_json(entry, self.log.epoch)
 
+    def _shows(self, principal: Principal, entry: Entry) -> bool:
+        is_audit = entry.kind.startswith(AUDIT)
+        if is_audit and not _may_audit(principal):
+            return False
+        asked = [entry.kind] if is_audit else None
+        return self.select(principal, events=asked).matches(entry)
+
     async def _find(self, principal: Principal, key: str) -> Entry | None:
-        stream = event_stream(principal.organization_id)
+        stream = self._stream_of(principal.organization_id)
         position = await self.log.locate(stream, key=key)
         if position is None:
             return None
@@ -289,7 +321,7 @@ class EventService:
         if len(entry.body) > self._max_data:
             raise PayloadTooLarge(f"the event is over {self._max_data} bytes")
         await self.log.room()
-        stream = event_stream(principal.organization_id)
+        stream = self._stream_of(principal.organization_id)
         (position,) = await self.log.append(Append(stream, [entry]))
         if key is not None:
             return await self._published(principal, name, kind, data)
@@ -317,7 +349,7 @@ class EventService:
         lost nothing, even without a younger event. A reader that asks for a time before the mark
         gets PositionExpired.
         """
-        stream = event_stream(organization_id)
+        stream = self._stream_of(organization_id)
         at = round(self._clock.before(seconds) * 1e6)
         info = await self._info(stream)
         found = await self.log.locate(stream, at=at)
@@ -350,9 +382,18 @@ def _check_type(kind: str) -> None:
         )
 
 
+def asks_audit(patterns: Sequence[str] | None) -> bool:
+    """Whether one of the patterns is of administrative acts."""
+    return any(f"{pattern}.".startswith(AUDIT) for pattern in patterns or ())
+
+
+def _may_audit(principal: Principal) -> bool:
+    return not principal.is_bound and principal.allows(AUDIT_SCOPE)
+
+
 def _check_audit(principal: Principal) -> None:
     """Raises Forbidden."""
-    if principal.is_bound or not principal.allows(AUDIT_SCOPE):
+    if not _may_audit(principal):
         raise Forbidden(
             f"{AUDIT}* needs the scope {AUDIT_SCOPE}, and a credential that is not bound",
             details={"scope": AUDIT_SCOPE},

@@ -12,8 +12,8 @@ from .. import metrics
 from ..background import Background
 from ..codec.events import events_append
 from ..log.base import EventLog, LogError
-from ..model.events import NewEvent
-from ..model.ids import event_id
+from ..model.events import AUDIT, NewEvent
+from ..model.ids import event_id, new_id
 from ..model.principal import ORGANIZATION, Principal
 from ..records.access import OrganizationRepository, each_organization
 from ..records.base import StoreError
@@ -124,6 +124,23 @@ class NodeEvents:
     async def draining(self) -> bool:
         """Like `started`, in one second at most. Call this when the drain begins."""
         return await self._publish("system.node.draining", _STOP_PATIENCE)
+
+    async def certificate_read(self, chain: str, *, is_usable: bool) -> None:
+        """Have the audit log of the server's own organization tell that the operator has had this
+        node read its certificate again. A failure is logged, never raised."""
+        nobody = {"key_id": None, "subject": None, "address": None}
+        data = {"target": chain, **nobody, "usable": is_usable, "node_id": self._data["node_id"]}
+        try:
+            async with asyncio.timeout(_START_PATIENCE):
+                first = await self._organizations.first()
+                if first is None:
+                    return
+                metadata = {"organization_id": first.id, "key_id": None, "request_id": None}
+                event = NewEvent(new_id("evt"), AUDIT + "certificate.read", data, metadata)
+                await self._log.room()
+                await self._log.append(*events_append(first.id, [event]))
+        except (LogError, StoreError, TimeoutError) as error:
+            log_.warning("an act is not in the audit log", target=chain, error=str(error))
 
     async def _publish(self, kind: str, seconds: float) -> bool:
         try:

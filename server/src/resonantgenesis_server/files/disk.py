@@ -203,7 +203,10 @@ class _Target:
         """Raises BlobsFull where `size` bytes more would go into the reserve."""
         space = os.statvfs(self.root)
         if space.f_bavail * space.f_frsize - size < self.reserve:
-            raise BlobsFull(f"{self.root}: less than {self.reserve} bytes would stay free")
+            reason = f"less than {self.reserve} bytes would stay free"
+            if not self.reserve:
+                reason = f"has no room for {size} bytes"
+            raise BlobsFull(f"{self.root}: {reason}")
 
     def keep(self, digest: str) -> str:
         """Move the blob to its folder, durably; its name."""

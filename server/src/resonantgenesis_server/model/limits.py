@@ -186,6 +186,15 @@ class Limits:
     event_retention: Annotated[
         float, Field(ge=1, le=36_500 * _DAY, description="How long platform events are kept.")
     ] = 30 * _DAY
+    audit_retention: Annotated[
+        float,
+        Field(
+            ge=1,
+            le=36_500 * _DAY,
+            description="How long acts of administration are kept in the audit log, whatever"
+            " `event_retention` is.",
+        ),
+    ] = 400 * _DAY
     usage_retention: Annotated[
         float,
         Field(

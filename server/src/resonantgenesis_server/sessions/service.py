@@ -302,7 +302,10 @@ class SessionService:
 
         Does not suspend when memory holds everything that the reader lacks."""
         state = await self.authorize(principal, session_id)
-        return await open_subscription(self.states, session_id, state, start)
+        subscription = await open_subscription(self.states, session_id, state, start)
+        if subscription is not None and subscription.turn is not None:
+            spans.link(subscription.turn.traceparent)
+        return subscription
 
     async def result(
         self, ref: TurnRef, seconds: float, caller: Caller | None = None

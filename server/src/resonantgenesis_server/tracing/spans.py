@@ -167,6 +167,13 @@ def delivery(event_type: str, event_id: str, parent: str) -> Span:
     return _spans.open(f"send {event_type}", "client", attributes, parent)
 
 
+def subscribe(session_id: str) -> Span:
+    """A socket begins to read a session."""
+    if _spans is None:
+        return _NONE
+    return _spans.open("subscribe", "internal", {"gen_ai.conversation.id": session_id}, "")
+
+
 def request(method: str, path: str, headers: Mapping[str, str]) -> Span:
     """A request; its headers say whether it belongs to a trace."""
     return _NONE if _spans is None else _spans.request(method, path, headers)

@@ -93,7 +93,7 @@ class _Export:
         ):
             counts[name] = self._list(name.rpartition(" ")[2], listed)
         self._fetch("/v1/events/export", self._folder / "events.jsonl")
-        self._fetch("/v1/events/export?events=system.audit.*", self._folder / "audit.jsonl")
+        self._fetch("/v1/events/export?audit=true", self._folder / "audit.jsonl")
         return counts
 
     def _sessions(self) -> int:

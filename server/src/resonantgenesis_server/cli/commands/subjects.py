@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -50,18 +50,19 @@ def confirm(question: str, yes: bool) -> None:
     typer.confirm(question, abort=True, err=True)
 
 
-def erase(some: Callable[[], Erased]) -> dict[str, int]:
+def erase(some: Callable[[], Erased]) -> dict[str, Any]:
     """Call `some` until nothing is left; what was erased in all."""
     total: dict[str, int] = {}
     while True:
         erased = some()
-        counts = {name: count for name, count in erased.raw.items() if name != "has_more"}
+        counts = dict(erased.raw)
+        has_more, named_until = counts.pop("has_more"), counts.pop("named_until", None)
         total = {name: total.get(name, 0) + count for name, count in counts.items()}
-        if not erased.has_more:
-            return total
+        if not has_more:
+            return {**total, "named_until": named_until}
 
 
-def show_erased(erased: dict[str, int], whose: str, *, as_json: bool) -> None:
+def show_erased(erased: dict[str, Any], whose: str, *, as_json: bool) -> None:
     if as_json:
         show_json(Console(), erased)
         return
@@ -70,3 +71,9 @@ def show_erased(erased: dict[str, int], whose: str, *, as_json: bool) -> None:
         f"deleted {whose}: {erased['sessions']} sessions, {erased['files']} other files;"
         f" {erased['usage']} turns in the usage name nobody any more",
     )
+    if erased["named_until"] is not None:
+        show_line(
+            Console(),
+            f"events cannot be changed: those up to now may name {whose} until they are trimmed,"
+            f" after {erased['named_until']}",
+        )

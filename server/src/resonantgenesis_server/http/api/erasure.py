@@ -9,7 +9,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
 
-from ...erasure import Erasure
+from ...codec.times import rfc3339_or_none
+from ...erasure import Erased, Erasure
 from ...model.errors import Forbidden, NotFound
 from ...model.ids import is_id
 from ...model.principal import Principal
@@ -33,6 +34,9 @@ class ErasedBody(BaseModel):
     usage: int = Field(description="Turns in the usage that name nobody any more.")
     requests: int = Field(description="Kept answers of Idempotency-Keys.")
     has_more: bool = Field(description="Something is left: send the request again.")
+    named_until: str | None = Field(
+        description="Events up to now may name the subject, and are kept until then."
+    )
 
 
 def erasure_router(erasure: Erasure, forget: Callable[[], None]) -> APIRouter:
@@ -48,7 +52,7 @@ def erasure_router(erasure: Erasure, forget: Callable[[], None]) -> APIRouter:
             raise Forbidden("a token bound to a subject, session or agent cannot delete a subject")
         async with waiting_for(request):
             erased = await erasure.subject(principal, subject, actor)
-        return ErasedBody(**asdict(erased))
+        return _body(erased)
 
     @router.delete(
         organizations.PATH + "/{organization_id}",
@@ -63,6 +67,11 @@ def erasure_router(erasure: Erasure, forget: Callable[[], None]) -> APIRouter:
             raise NotFound("there is no such organization")
         async with waiting_for(request):
             erased = await erasure.organization(admin, organization_id, actor, forget)
-        return ErasedBody(**asdict(erased))
+        return _body(erased)
 
     return router
+
+
+def _body(erased: Erased) -> ErasedBody:
+    named_until = rfc3339_or_none(erased.named_until)
+    return ErasedBody(**{**asdict(erased), "named_until": named_until})

@@ -14,6 +14,7 @@ from ...codec.strict_json import parse_json
 from ...events.service import EventPage, EventService
 from ...feed.filter import Filters
 from ...model.errors import InvalidJson, InvalidRequest, PayloadTooLarge
+from ...model.events import AUDIT
 from ...model.limits import Limits
 from ...model.principal import Principal
 from ...sessions.idempotency import check_key
@@ -39,6 +40,11 @@ FiltersText = Annotated[
 ]
 Since = Annotated[str | None, Query(max_length=200, description="A cursor, or an RFC 3339 time.")]
 PageSize = Annotated[int, Query(ge=1, le=1_000)]
+Audit = Annotated[
+    bool, Query(description="The audit log alone, which is kept for `limits.audit_retention`.")
+]
+#: The events of the audit log.
+ACTS = [f"{AUDIT}*"]
 
 
 class ReplayBody(Body):
@@ -115,7 +121,7 @@ class PublishRoute:
         await _json_response(made, 201)(scope, receive, send)
 
 
-def events_router(service: EventService, limits: Limits) -> APIRouter:
+def events_router(every: EventService, limits: Limits) -> APIRouter:
     """Routes over the service; others publish and subscribe."""
     router = api_router(tag="events")
 
@@ -127,11 +133,11 @@ def events_router(service: EventService, limits: Limits) -> APIRouter:
     )
     async def replay(body: ReplayBody, principal: Reader) -> Response:
         """Events since a time (inclusive) or a cursor (exclusive), in order, page by page."""
-        selection = service.select(principal, events=body.events, filters=body.filters)
-        after, _ = await service.place(
+        selection = every.select(principal, events=body.events, filters=body.filters)
+        after, _ = await every.place(
             principal, body.cursor or body.since, name="cursor" if body.cursor else "since"
         )
-        page = await service.replay(
+        page = await every.replay(
             principal, selection, after=after, until=body.until, limit=body.limit
         )
         return _page(page)
@@ -151,12 +157,14 @@ def events_router(service: EventService, limits: Limits) -> APIRouter:
         filters: FiltersText = None,
         limit: PageSize = 100,
         cursor: Since = None,
+        audit: Audit = False,
         wait: float = Query(0.0, ge=0, le=limits.poll_wait),
     ) -> Response:
         """Events of a query, from the earliest kept without `since`. `wait` polls."""
+        service = every.audit if audit else every
         selection = service.select(
             principal,
-            events=split_patterns(events),
+            events=split_patterns(events) or (ACTS if audit else None),
             filters=parse_filters(filters, limits),
         )
         place = cursor or since
@@ -182,7 +190,7 @@ def events_router(service: EventService, limits: Limits) -> APIRouter:
     )
     async def get(event_id: str, principal: Reader) -> Response:
         """One event."""
-        return _json_response(await service.get(principal, event_id))
+        return _json_response(await every.get(principal, event_id))
 
     return router
 

@@ -21,7 +21,7 @@ from ..params import QueryParams
 from ..routing import api_router, streamed
 from ..transfer import StreamedBody, disposition, send_answer
 from ..watchdog import StreamWatchdog
-from .events import FiltersText, Patterns, Since, parse_filters, split_patterns
+from .events import ACTS, Audit, FiltersText, Patterns, Since, parse_filters, split_patterns
 from .session_models import SessionId
 
 SESSION = "/v1/sessions/{session_id}/export"
@@ -87,6 +87,7 @@ class ExportRoutes:
             until: Annotated[
                 str | None, Query(max_length=200, description="As `since`; now by default.")
             ] = None,
+            audit: Audit = False,
         ) -> None:
             """All events of a period, in order; without `since` from the earliest kept."""
 
@@ -105,10 +106,12 @@ class ExportRoutes:
         principal: Principal = scope["state"]["principal"]
         require(principal, "events:read")
         query: QueryParams = scope["state"]["query"]
-        events = self._events
+        audit = query.flag("audit")
+        events = self._events.audit if audit else self._events
+        patterns = split_patterns(query.text("events", _MAX_TEXT))
         selection = events.select(
             principal,
-            events=split_patterns(query.text("events", _MAX_TEXT)),
+            events=patterns or (ACTS if audit else None),
             filters=parse_filters(query.text("filters", _MAX_TEXT), self._limits),
         )
         since = query.text("since", 200)

@@ -163,10 +163,11 @@ def tokens_router(
             raise Forbidden("only an API key makes a link, and no token")
         now = time.time()
         end = _until(principal, now + LINK_LIFE)
-        # Without scopes it opens nothing but the sign-in.
-        nothing = replace(principal, scopes=frozenset(), expires_at=end)
         await audit.keep(actor, "link.created", principal.key_id, expires_at=rfc3339(end))
-        code = await authenticator.sign(nothing, now=now)
+        # Without scopes it opens nothing but the sign-in.
+        code = await authenticator.sign(
+            replace(principal, scopes=frozenset(), expires_at=end), now=now
+        )
         return MadeLink(code=code, path=f"/console/#sign-in={code}", expires_at=rfc3339(end))
 
     @router.post(
@@ -203,13 +204,19 @@ def tokens_router(
         responses=documented_errors(body=True),
         operation_id="renew_token",
     )
-    async def renew(body: SignIn, principal: Caller) -> MadeToken:
+    async def renew(body: SignIn, principal: Caller, actor: Acting) -> MadeToken:
         """Exchange the token of a sign-in for a new one with the same rights, up to a week after
         the sign-in. The old one stays valid until it expires."""
         if principal.renewable_until is None:
             raise Forbidden("only the token of a sign-in can be renewed")
         now = time.time()
         granted = _renewed(principal, body, now)
+        await audit.keep(
+            actor,
+            "token.renewed",
+            granted.key_id,
+            expires_at=rfc3339_or_none(granted.expires_at),
+        )
         return _made(await authenticator.sign(granted, now=now), granted, now)
 
     @router.post(

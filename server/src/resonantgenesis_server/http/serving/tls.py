@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -18,6 +19,8 @@ class Certificate:
     def __init__(self, chain: Path, key: Path) -> None:
         """Raises StartupError, with one line, if the files are unusable."""
         self._chain, self._key = chain, key
+        #: Called after each `reload`, with whether the files were usable.
+        self.was_read: Callable[[bool], object] = bool
         self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self.context.set_alpn_protocols(["http/1.1"])
         self._read_into(self.context)
@@ -31,8 +34,10 @@ class Certificate:
             self._read_into(self.context)
         except StartupError as error:
             log_.error("the certificate stays as it was", reason=str(error))
+            self.was_read(False)
         else:
             log_.info("the certificate was read again", tls_cert=str(self._chain))
+            self.was_read(True)
 
     def _read_into(self, context: ssl.SSLContext) -> None:
         try:

@@ -24,7 +24,6 @@ from ...model.principal import Principal
 from ...sessions.range import ReadFrom
 from ...sessions.service import SessionService
 from ...sessions.subscription import SessionSubscription
-from ...tracing import spans
 from ..api.events import (
     MAX_TEXT,
     FiltersText,
@@ -135,8 +134,6 @@ class StreamRoutes:
             headers = session_headers(session_id, start.turn, self._service.epoch)
             await Response(status_code=204, headers=as_dict(headers))(scope, receive, send)
             return
-        if subscription.turn is not None:
-            spans.link(subscription.turn.traceparent)
         stream = SseStream(
             subscription,
             COMPACT_CHUNKS if start.compact else CHUNKS,

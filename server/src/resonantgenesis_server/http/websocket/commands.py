@@ -8,14 +8,15 @@ from typing import Any
 
 from ...codec.events import cursor_of
 from ...codec.websocket import control
-from ...events.service import EventService
+from ...events.service import EventService, asks_audit
 from ...model.errors import PayloadTooLarge, SessionNotFound
 from ...model.events import event_stream
 from ...model.limits import Limits
-from ...model.principal import Principal
+from ...model.principal import AUDIT, Principal
 from ...sessions.range import ReadFrom, StartPosition, start_of_turn
 from ...sessions.request import TurnRef, TurnRequest
 from ...sessions.service import SessionService
+from ...tracing import spans
 from ...webhooks.service import WebhookService
 from ..auth.authenticator import require
 from ..limits import RequestLimit, SocketLimits
@@ -141,7 +142,8 @@ class Commands:
     ) -> StartPosition:
         """The start of a subscription without an end. Raises as `SessionService.subscribe` does."""
         start = ReadFrom(after=after, follow=True, compact=compact)
-        subscription = await self._sessions.subscribe(principal, session_id, start)
+        with spans.subscribe(session_id):
+            subscription = await self._sessions.subscribe(principal, session_id, start)
         return StartPosition(0 if subscription is None else subscription.position)
 
     def _previous_start(self, channel: str) -> StartPosition | None:
@@ -189,6 +191,8 @@ class Commands:
         for subscription in self.table.subscriptions():
             if isinstance(subscription, SocketEvents):
                 needed.add("events:read")
+                if asks_audit(subscription.asked["events"]):
+                    needed.add(AUDIT)
             elif isinstance(subscription, SocketChunks) and subscription.range.follow:
                 needed.add("sessions:read")
         return needed

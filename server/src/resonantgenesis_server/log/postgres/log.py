@@ -65,8 +65,8 @@ _EXPIRED_EVERY, _EXPIRED_ROWS = 64, 256
 
 
 def is_events(stream: str) -> bool:
-    """Whether this is an organization's log of events, which all nodes append to."""
-    return stream.startswith("events:")
+    """Whether this is an organization's log of events or of acts, which all nodes append to."""
+    return stream.startswith(("events:", "audit:"))
 
 
 class PostgresLog(QueuedLog):
