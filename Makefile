@@ -19,7 +19,7 @@ RUNS ?= 20
 # The tests start hundreds of servers and commands; without it each would compile all that is ours.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup site demo serve test test-python test-typescript test-bounds soak check format bench bench-full lock dist clean
+.PHONY: help setup site demo serve test test-python test-typescript test-bounds soak check format bench bench-full lock audit dist clean
 
 help: ## Show the verbs
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ endif
 
 lock: .venv/.dev ## Rewrite requirements/*.txt from requirements/*.in
 	@scripts/lock.sh $(ARGS)
+
+audit: ## Ask the registries for open advisories of what a release is made of; needs the network
+	@scripts/audit.sh
 
 dist: .venv/.dev node_modules/.done $(SITE) $(CONSOLE) ## Build the packages into dist/, with their bills of materials and checksums
 	@$(BIN)/python scripts/dist.py $(ARGS)
