@@ -83,6 +83,11 @@ class WebhookRecord:
     def url(self) -> str:
         return str(self.endpoint["url"])
 
+    @property
+    def protocol(self) -> str:
+        """The protocol of other people's clients that the callback speaks; "": ours."""
+        return str(self.endpoint.get("protocol", ""))
+
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRecord:
@@ -133,11 +138,13 @@ class WebhookRepository:
         webhook: WebhookRecord,
         *,
         limit: int = 0,
+        of_turn: int = 0,
         once: Once[WebhookRecord] | None = None,
         actor: Actor | None = None,
     ) -> WebhookRecord:
         """Keep a new webhook; its times are now. A callback that is there already stays as it is.
-        Raises `Conflict` for more than `limit` of its kind in the organization; 0 is any number.
+        Raises `Conflict` for more than `limit` of its kind in the organization, and for more than
+        `of_turn` of its turn; 0 is any number.
         """
         table, now = tables.webhooks, micros(self._clock())
         values = {
@@ -148,7 +155,7 @@ class WebhookRepository:
         }
         try:
             async with self._database.write() as connection:
-                await self._check_limit(connection, webhook, limit)
+                await self._check_limits(connection, webhook, limit, of_turn)
                 query = insert(table).values(values).returning(table)
                 made = _webhook((await connection.execute(query)).mappings().one())
                 await keep_audit(connection, actor, "webhook.created", made.id, now)
@@ -160,25 +167,48 @@ class WebhookRepository:
             return existing
         return made
 
-    async def _check_limit(
-        self, connection: AsyncConnection, webhook: WebhookRecord, limit: int
+    async def _check_limits(
+        self, connection: AsyncConnection, webhook: WebhookRecord, limit: int, of_turn: int
     ) -> None:
         table = tables.webhooks
-        if not limit:
-            return
         is_callback = table.c.session_id.is_not(None)
         kind = is_callback if webhook.session_id else ~is_callback
         mine = and_(table.c.organization_id == webhook.organization_id, kind)
-        count = await connection.scalar(select(func.count()).select_from(table).where(mine))
-        if (count or 0) >= limit:
-            what = "callbacks that are not over" if webhook.session_id else "webhooks"
-            raise Conflict(f"this organization may have {limit} {what}", details={"most": limit})
+        beside = and_(mine, table.c.session_id == webhook.session_id, table.c.turn == webhook.turn)
+        what = "callbacks that are not over" if webhook.session_id else "webhooks"
+        for most, others, words in (
+            (limit, mine, f"this organization may have {limit} {what}"),
+            (of_turn, beside, f"one turn may have {of_turn} callbacks"),
+        ):
+            if not most:
+                continue
+            # What is set again adds nothing.
+            query = select(func.count()).where(others, table.c.id != webhook.id)
+            if (await connection.scalar(query) or 0) >= most:
+                raise Conflict(words, details={"most": most})
 
     async def get(self, organization_id: str, webhook_id: str) -> WebhookRecord | None:
         query = select(tables.webhooks).where(_one(organization_id, webhook_id))
         async with self._database.read() as connection:
             row = (await connection.execute(query)).mappings().first()
         return None if row is None else _webhook(row)
+
+    async def of_turn(
+        self, organization_id: str, session_id: str, turn: int
+    ) -> Sequence[WebhookRecord]:
+        """The callbacks of a turn that are not over, by id."""
+        table = tables.webhooks
+        query = (
+            select(table)
+            .where(
+                table.c.organization_id == organization_id,
+                table.c.session_id == session_id,
+                table.c.turn == turn,
+            )
+            .order_by(table.c.id)
+        )
+        async with self._database.read() as connection:
+            return [_webhook(row) for row in (await connection.execute(query)).mappings()]
 
     async def list(
         self, organization_id: str, *, limit: int = 50, cursor: str | None = None

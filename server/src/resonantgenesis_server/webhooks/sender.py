@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -51,6 +51,11 @@ _GRACE = 2.0
 _FIRST_DELAY, _MAX_DELAY = 0.5, 30.0
 
 
+#: What a callback of another protocol is sent for an event: the body, and its media type. None: the
+#: event says nothing to it, or its turn is no more.
+Compose = Callable[[WebhookRecord, Entry], Awaitable[tuple[bytes, str] | None]]
+
+
 @dataclass(frozen=True, slots=True)
 class DeliveryParts:
     """What all senders of a process share; `now` is the store's time."""
@@ -60,6 +65,8 @@ class DeliveryParts:
     book: DeliveryBook
     settings: WebhookSettings
     now: Callable[[], float]
+    #: By protocol; see `WebhookRecord.protocol`.
+    protocols: Mapping[str, Compose] = field(default_factory=dict)
 
 
 def selection_of(events: EventService, webhook: WebhookRecord) -> CompiledFilter:
@@ -237,7 +244,11 @@ class Sender:
         webhook, parts = self._webhook, self._parts
         if webhook.turn is not None and _turn_of(entry) not in {None, webhook.turn}:
             return True
-        message = message_of(entry, parts.events.epoch, webhook.format, webhook.organization_id)
+        message = await self._message(entry)
+        if message is None:
+            if self._passed(entry):
+                await self._changed.wait()
+            return not self._changed.is_set()
         while True:
             next_try_at = self._progress.next_try_at
             if next_try_at is not None and not await self._wait(next_try_at - parts.now()):
@@ -248,7 +259,8 @@ class Sender:
             )
             took = outcome.error is None
             if took:
-                is_over = self._passed(entry, message, outcome)
+                self._note(message, outcome, None)
+                is_over = self._passed(entry)
             else:
                 is_over = self._failed(message, outcome)
             if is_over:  # until the dispatcher sees it
@@ -256,9 +268,18 @@ class Sender:
             if took or self._changed.is_set():
                 return not self._changed.is_set()
 
-    def _passed(self, entry: Entry, message: Message, outcome: Outcome) -> bool:
-        """Whether this was the last event of a callback."""
-        self._note(message, outcome, None)
+    async def _message(self, entry: Entry) -> Message | None:
+        webhook, parts = self._webhook, self._parts
+        message = message_of(entry, parts.events.epoch, webhook.format, webhook.organization_id)
+        if not webhook.protocol:
+            return message
+        composed = await parts.protocols[webhook.protocol](webhook, entry)
+        if composed is None:
+            return None
+        return replace(message, body=composed[0], content_type=composed[1])
+
+    def _passed(self, entry: Entry) -> bool:
+        """Go on behind this event. Whether it was the last one of a callback."""
         calm = replace(self._progress, failing_since=None, attempts=0, next_try_at=None)
         if calm.resend_until is not None:
             self._progress = replace(calm, resend_after=entry.position)

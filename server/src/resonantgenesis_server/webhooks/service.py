@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,6 +33,8 @@ from .sender import CALLBACK_EVENTS, delivery_of, selection_of
 
 #: Headers of the owner's: how many, and characters of a value.
 MAX_HEADERS, MAX_HEADER = 16, 1_000
+#: Callbacks of one turn that have a name.
+MAX_OF_TURN = 100
 #: Seconds that a test waits for a place.
 _TEST_WAIT = 15.0
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
@@ -63,24 +65,36 @@ class NewWebhook:
 
 @dataclass(frozen=True, slots=True)
 class NewCallback:
-    """A callback that waits for its turn to be started."""
+    """A callback that waits for its turn to be started. One of another protocol has a name, under
+    which it is set again, read and removed."""
 
     principal: Principal
     endpoint: Mapping[str, Any]
     progress: Progress
+    events: tuple[str, ...] = CALLBACK_EVENTS
+    name: str = ""
 
     def of(self, session_id: str, turn: int | None) -> WebhookRecord:
-        """The same session, turn and address are one callback, so a repeat makes none."""
+        """The same session, turn and address, or name, are one callback, so a repeat makes none."""
         owner = self.principal.organization_id
+        if self.name:
+            made = named_callback(owner, session_id, turn or 0, self.name)
+        else:
+            made = id_of("wh", owner, session_id, turn or 0, self.endpoint["url"])
         return WebhookRecord(
-            id=id_of("wh", owner, session_id, turn or 0, self.endpoint["url"]),
+            id=made,
             organization_id=owner,
             endpoint=self.endpoint,
             progress=self.progress,
-            events=CALLBACK_EVENTS,
+            events=self.events,
             session_id=session_id,
             turn=turn,
         )
+
+
+def named_callback(organization_id: str, session_id: str, turn: int, name: str) -> str:
+    """The id of a callback that has a name."""
+    return id_of("wh", organization_id, session_id, turn, "named", name)
 
 
 class WebhookService:
@@ -174,8 +188,7 @@ class WebhookService:
                 values["endpoint"] = endpoint
             if changes.get("enabled"):
                 values["disabled_reason"] = None
-            calm = {"failing_since": None, "attempts": 0, "next_try_at": None}
-            return {**values, **(calm if skipped is None else progress_values(skipped))}
+            return {**values, **(_CALM if skipped is None else progress_values(skipped))}
 
         if "events" in changes or "filters" in changes:
             existing = await self.get(principal, webhook_id)
@@ -313,7 +326,36 @@ class WebhookService:
             raise InvalidRequest.field("callback_secret", _problem(error)) from None
         return NewCallback(principal, endpoint, await self._from_now(principal))
 
-    async def _since(self, callback: NewCallback, at: float) -> NewCallback:
+    async def callback_of(
+        self,
+        principal: Principal,
+        url: str,
+        name: str,
+        about: Mapping[str, str],
+        headers: Mapping[str, str],
+        events: tuple[str, ...],
+    ) -> NewCallback:
+        """A callback of another protocol, for what happens from now on. `about` has `protocol`, and
+        what else is to be known of it; `headers` are kept sealed, and must be checked before."""
+        self._check_url(url)
+        endpoint, _ = self._endpoints.make(url, None)
+        kept = self._endpoints.with_headers(endpoint, headers) | dict(about)
+        return NewCallback(principal, kept, await self._from_now(principal), events, name)
+
+    async def callbacks_of(
+        self, principal: Principal, ref: TurnRef, protocol: str
+    ) -> Sequence[WebhookRecord]:
+        """Those of a turn that speak this protocol and are not over."""
+        found = await self._webhooks.of_turn(principal.organization_id, ref.session_id, ref.turn)
+        return [each for each in found if each.protocol == protocol]
+
+    async def drop(self, principal: Principal, ref: TurnRef, name: str) -> None:
+        """Remove a callback that has a name, if it is there."""
+        owner = principal.organization_id
+        await self._webhooks.delete(owner, named_callback(owner, ref.session_id, ref.turn, name))
+        self._dispatcher.changed()
+
+    async def since(self, callback: NewCallback, at: float) -> NewCallback:
         """The callback, for what has happened since a time as well (seconds since 1970)."""
         progress = await self._from_now(callback.principal, rfc3339(at))
         return replace(callback, progress=progress)
@@ -329,12 +371,18 @@ class WebhookService:
         if ref.joined:
             state = await authorize(callback.principal, ref.session_id)
             if state.info is not None:
-                callback = await self._since(callback, state.info.created_at)
+                callback = await self.since(callback, state.info.created_at)
         await self.keep(callback, ref.session_id, ref.turn)
 
     async def keep(self, callback: NewCallback, session_id: str, turn: int | None = None) -> None:
-        """Tell this address when the session, or its turn, waits or ends."""
-        await self._webhooks.create(callback.of(session_id, turn), limit=self._callbacks)
+        """Tell this address when the session, or its turn, waits or ends. One that has a name takes
+        the place of the former one."""
+        wanted = callback.of(session_id, turn)
+        of_turn = MAX_OF_TURN if callback.name else 0
+        kept = await self._webhooks.create(wanted, limit=self._callbacks, of_turn=of_turn)
+        if callback.name and kept.endpoint != wanted.endpoint:
+            values = {"endpoint": dict(wanted.endpoint), **_CALM}
+            await self._webhooks.change(wanted.organization_id, wanted.id, lambda _old: values)
         self._dispatcher.changed()
 
     # -- inside ----------------------------------------------------------------------------
@@ -379,6 +427,8 @@ class WebhookService:
                 raise InvalidRequest.field("events", unknown_pattern(pattern))
 
 
+#: The columns of a webhook whose receiver is to be tried at once.
+_CALM: Mapping[str, Any] = {"failing_since": None, "attempts": 0, "next_try_at": None}
 #: Fields that are columns.
 _PLAIN = ("description", "events", "filters", "format", "enabled")
 
