@@ -26,6 +26,7 @@ from .records.access import OrganizationRepository, each_organization
 from .records.base import StoreError, StoreUnusable
 from .records.files import Owner
 from .records.usage import (
+    EndedTurns,
     GroupBy,
     PlaceMoved,
     UsageFilter,
@@ -492,6 +493,21 @@ class UsageService:
         await self._meter.settle(principal.organization_id)
         return await self._records.report(
             Owner.of(principal), wanted, group_by, limit=limit, cursor=cursor
+        )
+
+    async def ended(
+        self,
+        principal: Principal,
+        wanted: UsageFilter,
+        *,
+        statuses: Sequence[str],
+        after: tuple[int, str, int] | None,
+        limit: int,
+    ) -> EndedTurns:
+        """The ended turns that the caller may see; see `UsageRepository.ended`."""
+        await self._meter.settle(principal.organization_id)
+        return await self._records.ended(
+            Owner.of(principal), wanted, statuses=statuses, after=after, limit=limit
         )
 
     def budget(self, principal: Principal) -> BudgetState | None:

@@ -136,6 +136,38 @@ class SessionRepository:
             return page
         return ListPage(page.items, encode_cursor(*end))
 
+    async def open(
+        self,
+        organization_id: str,
+        agent_id: str,
+        *,
+        subject: str | None = None,
+        session_id: str | None = None,
+        since: float = 0.0,
+        behind: tuple[int, str] | None = None,
+        limit: int = 50,
+    ) -> tuple[Sequence[SessionRecord], int]:
+        """Sessions of an agent with a turn that has not ended, changed last first; and how many
+        there are. `behind`: from this `updated_at` in microseconds, and this id, on."""
+        columns = tables.sessions.c
+        wanted = [
+            columns.organization_id == organization_id,
+            columns.agent_id == agent_id,
+            columns.status.in_(("queued", "running", "waiting")),
+            columns.updated_at >= micros(since),
+        ]
+        for column, value in ((columns.subject, subject), (columns.id, session_id)):
+            if value is not None:
+                wanted.append(column == value)
+        query = select(tables.sessions).where(*wanted)
+        if behind is not None:
+            query = query.where(tuple_(columns.updated_at, columns.id) <= tuple_(*behind))
+        query = query.order_by(columns.updated_at.desc(), columns.id.desc()).limit(limit)
+        count = select(func.count()).select_from(tables.sessions).where(*wanted)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+            return [_session(row) for row in rows], int(await connection.scalar(count) or 0)
+
     async def delete(self, session_ids: Sequence[str]) -> None:
         """Forget these sessions, and the files that were made in them."""
         if not session_ids:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Select,
     Table,
     delete,
+    exists,
     func,
     select,
     true,
@@ -31,6 +32,7 @@ from .base import UNSET, ListPage, Unset
 from .database import RecordsDatabase
 from .files import Owner
 from .paging import behind, decode_cursor, encode_cursor
+from .sessions import DELETED
 from .tables import micros, seconds
 
 GroupBy = Literal["day", "agent", "key", "subject", "session", "turn"]
@@ -114,6 +116,19 @@ class UsageFilter:
 
 #: The names that `UsageFilter.fields` may have.
 FIELDS = ("agent_id", "key_id", "subject", "session_id")
+
+
+#: Turns that `UsageRepository.ended` counts at most.
+MOST_COUNTED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class EndedTurns:
+    """Turns by their sort keys: when each ended, in microseconds since 1970, its session, its
+    number; and how many there are, up to MOST_COUNTED."""
+
+    keys: Sequence[tuple[int, str, int]]
+    count: int
 
 
 _SUMS = ("turns", "input_tokens", "output_tokens", "steps", "duration_ms")
@@ -338,6 +353,33 @@ class UsageRepository:
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).mappings().all()
         return report_of(rows, group_by, limit)
+
+    async def ended(
+        self,
+        seen_by: Owner,
+        wanted: UsageFilter,
+        *,
+        statuses: Sequence[str] = (),
+        after: tuple[int, str, int] | None = None,
+        limit: int = 50,
+    ) -> EndedTurns:
+        """Turns that have ended, of sessions that are there, the last first. `statuses`: only
+        those that ended so; `after`: behind this turn's sort key."""
+        columns, sessions = tables.usage.c, tables.sessions.c
+        there = exists().where(sessions.id == columns.session_id, sessions.status != DELETED)
+        conditions = [*_conditions(seen_by, wanted), there]
+        if statuses:
+            conditions.append(columns.status.in_(statuses))
+        order = (columns.ended_at, columns.session_id, columns.turn)
+        counted = select(columns.turn).where(*conditions).limit(MOST_COUNTED).subquery()
+        query = select(*order).where(*conditions)
+        if after is not None:
+            query = query.where(behind(order, after, True))
+        query = query.order_by(*(column.desc() for column in order)).limit(limit)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+            count = await connection.scalar(select(func.count()).select_from(counted))
+        return EndedTurns([(at, name, turn) for at, name, turn in rows], int(count or 0))
 
     async def standing(self, organization_id: str, since: float) -> tuple[int, UsagePlace | None]:
         """Input and output tokens of the turns that ended since `since`, and the organization's

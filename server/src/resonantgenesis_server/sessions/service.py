@@ -195,6 +195,30 @@ class SessionService:
             )
         return ListPage([session_item(record) for record in page.items], page.next_cursor)
 
+    async def open_sessions(
+        self,
+        principal: Principal,
+        agent_id: str,
+        *,
+        since: float,
+        behind: tuple[int, str] | None,
+        limit: int,
+    ) -> tuple[Sequence[SessionRecord], int]:
+        """Those of an agent that the caller sees with a turn that has not ended, changed last
+        first; see `SessionRepository.open`."""
+        await self._peers.settle(principal.organization_id)
+        if principal.agent_id not in {None, agent_id}:
+            return [], 0
+        return await self._records.open(
+            principal.organization_id,
+            agent_id,
+            subject=principal.subject,
+            session_id=principal.session_id,
+            since=since,
+            behind=behind,
+            limit=limit,
+        )
+
     async def cancel(
         self, principal: Principal, session_id: str, turn: int | None
     ) -> dict[str, Any]:
