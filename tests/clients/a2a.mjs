@@ -1,13 +1,13 @@
-// What A2A's own clients go through, of 1.0 (`@a2a-js/sdk`) and of 0.3 (`a2a03`); prints one JSON
-// object for the test.
+// What A2A's own clients go through, of 1.0 (`@a2a-js/sdk`, over both of its bindings) and of 0.3
+// (`a2a03`); prints one JSON object for the test.
 import { readFileSync } from 'node:fs';
 import { cutting } from './wire.mjs';
 
-const { base, key, sdk, paid } = JSON.parse(readFileSync(0, 'utf8'));
+const { base, key, sdk, binding, paid } = JSON.parse(readFileSync(0, 'utf8'));
 const isOld = sdk === 'a2a03';
-const { ClientFactory, JsonRpcTransportFactory, DefaultAgentCardResolver } = await import(
-  `${sdk}/client`
-);
+const { ClientFactory, DefaultAgentCardResolver, ...transports } = await import(`${sdk}/client`);
+const Transport =
+  transports[binding === 'JSONRPC' ? 'JsonRpcTransportFactory' : 'RestTransportFactory'];
 const { SendMessageRequest, StreamResponse, Task } = isOld ? {} : await import(sdk);
 const found = {};
 
@@ -20,7 +20,7 @@ function clientOf(agent, { wire = cutting(), credential = key } = {}) {
   // The card is open to all.
   const cardResolver = new DefaultAgentCardResolver();
   const factory = new ClientFactory({
-    transports: [new JsonRpcTransportFactory({ fetchImpl })],
+    transports: [new Transport({ fetchImpl })],
     cardResolver,
   });
   return factory.createFromUrl(`${base}/a2a/${agent}/`, '.well-known/agent-card.json');
@@ -104,13 +104,15 @@ found.whole = await read(guide.sendMessageStream(request(['What is 12% of 250?']
 found.further = await read(
   guide.sendMessageStream(request(['count to 3'], { contextId: found.whole.context })),
 );
-const context = { contextId: `mine-${sdk}` };
+const context = { contextId: `mine-${sdk}-${binding}` };
 found.blocking = taskOf(await guide.sendMessage(request(['count to 3'], context)));
 const again = taskOf(await guide.getTask({ id: found.blocking.id }));
 found.again = { same: JSON.stringify(again) === JSON.stringify(found.blocking) };
 const at = [];
 for (const _ of [1, 2]) {
-  at.push(guide.sendMessage(request(['count to 2'], { contextId: `${sdk}-${at.length}` })));
+  at.push(
+    guide.sendMessage(request(['count to 2'], { contextId: `${sdk}-${binding}-${at.length}` })),
+  );
 }
 found.two = (await Promise.all(at)).map(taskOf);
 
@@ -171,6 +173,39 @@ found.questions = [
   taskOf(await questions.sendMessage(request(numbers, { taskId: asked.id }))).text,
 ];
 
+// Push notification configs, whose receiver is not needed here.
+const setting = { url: 'http://127.0.0.1:9/', token: 'token', id: 'mine' };
+const held = await read(buyer.sendMessageStream(request(['o'], {}, { paid })));
+const configs = isOld
+  ? {
+      set: (config) =>
+        buyer.setTaskPushNotificationConfig({ taskId: held.id, pushNotificationConfig: config }),
+      get: (id) =>
+        buyer.getTaskPushNotificationConfig({ id: held.id, pushNotificationConfigId: id }),
+      list: () => buyer.listTaskPushNotificationConfig({ id: held.id }),
+      delete: (id) =>
+        buyer.deleteTaskPushNotificationConfig({ id: held.id, pushNotificationConfigId: id }),
+    }
+  : {
+      set: (config) =>
+        buyer.createTaskPushNotificationConfig({ tenant: '', taskId: held.id, ...config }),
+      get: (id) => buyer.getTaskPushNotificationConfig({ tenant: '', taskId: held.id, id }),
+      list: async () =>
+        (await buyer.listTaskPushNotificationConfig({ tenant: '', taskId: held.id })).configs,
+      delete: (id) => buyer.deleteTaskPushNotificationConfig({ tenant: '', taskId: held.id, id }),
+    };
+const plainConfig = (config) => {
+  const { id, url } = config.pushNotificationConfig ?? config;
+  return { id, url, ofTask: config.taskId === held.id };
+};
+found.configs = [plainConfig(await configs.set(setting)), plainConfig(await configs.get('mine'))];
+found.configs.push(...(await configs.list()).map(plainConfig));
+await configs.delete('mine');
+found.configs.push((await configs.list()).length);
+await buyer.cancelTask({ id: held.id });
+
 const wrong = await clientOf('guide', { credential: 'wrong' });
-found.wrong = await wrong.sendMessage(request(['hi'])).then(String, (error) => error.message);
+found.wrong = await wrong
+  .sendMessage(request(['hi']))
+  .then(String, (error) => (error.statusCode === 401 ? 'UNAUTHENTICATED' : error.message));
 console.log(JSON.stringify(found));

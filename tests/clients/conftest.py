@@ -20,6 +20,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         agents={name: f"support.agents:{name}" for name in AGENTS},
         limits__heartbeat=1,
         limits__disconnect_grace=0.5,
+        webhooks__allow_hosts="127.0.0.1",
+        webhooks__first_retry=0.05,
     )
     yield shared.start()
     shared.stop()

@@ -12,12 +12,17 @@ from support.node import run_client
 from support.server import KEY, ServerProcess, bearer
 
 
-@pytest.fixture(scope="module", params=["@a2a-js/sdk", "a2a03"])
+@pytest.fixture(
+    scope="module",
+    params=[("@a2a-js/sdk", "JSONRPC"), ("@a2a-js/sdk", "HTTP+JSON"), ("a2a03", "JSONRPC")],
+    ids="-".join,
+)
 def found(
     request: pytest.FixtureRequest, server: ServerProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
     paid = tmp_path_factory.mktemp("paid") / "paid"
-    return run_client("a2a.mjs", server, sdk=request.param, paid=str(paid))
+    sdk, binding = request.param
+    return run_client("a2a.mjs", server, sdk=sdk, binding=binding, paid=str(paid))
 
 
 def test_a_whole_answer_with_a_tool_call(found: dict[str, Any]) -> None:
@@ -66,6 +71,11 @@ def test_what_a_task_asks(found: dict[str, Any]) -> None:
     assert found["questions"] == ["input-required", "0 1 2"]
 
 
+def test_push_notification_configs(found: dict[str, Any]) -> None:
+    config = {"id": "mine", "url": "http://127.0.0.1:9/", "ofTask": True}
+    assert found["configs"] == [config, config, config, 0]
+
+
 # -- bare requests -------------------------------------------------------------------------
 
 
@@ -97,7 +107,7 @@ def test_what_is_refused(http: httpx.Client) -> None:
     call = send("message/send", "", "empty")
     assert error_of(http.post("/a2a/guide", json=call)) == -32005
     config = {"jsonrpc": "2.0", "id": 1, "method": "CreateTaskPushNotificationConfig"}
-    assert error_of(http.post("/a2a/guide", json=config)) == -32003
+    assert error_of(http.post("/a2a/guide", json=config)) == -32602
     assert error_of(http.post("/a2a/guide", json=call | {"method": "no"})) == -32601
     late = http.post("/a2a/guide", json=call, headers={"A2A-Version": "9.1"})
     assert error_of(late) == -32009

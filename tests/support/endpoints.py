@@ -51,12 +51,14 @@ _RUN = {"threadId": "t", "runId": "r", "messages": [{"role": "user", "content": 
 _OPENAI = "/openai/v1"
 _RESPONSE = _OPENAI + "/responses/resp_{session_id}.1"
 _CONVERSATION = _OPENAI + "/conversations/conv_{session_id}"
-_SEND = {
+_SEND: dict[str, Any] = {
     "jsonrpc": "2.0",
     "id": 1,
     "method": "SendMessage",
     "params": {"message": {"messageId": "m", "role": "user", "parts": [{"text": "count to 1"}]}},
 }
+_A2A = "/a2a/{agent_id}"
+_A2A_TASK = _A2A + "/tasks/{session_id}.1"
 _TOOL_CALL = {
     "jsonrpc": "2.0",
     "id": 1,
@@ -234,6 +236,20 @@ OF_CLIENTS: dict[tuple[str, str], Endpoint] = {
     ("DELETE", "/mcp"): Endpoint("sessions:write"),
     ("POST", "/a2a/{agent_id}"): Endpoint("sessions:write", _SEND),
     ("GET", "/a2a/{agent_id}/.well-known/agent-card.json"): Endpoint(PUBLIC),
+    ("POST", _A2A + "/message:send"): Endpoint("sessions:write", _SEND["params"]),
+    ("POST", _A2A + "/message:stream"): Endpoint("sessions:write", _SEND["params"]),
+    ("GET", _A2A + "/tasks"): Endpoint("sessions:read"),
+    ("GET", _A2A_TASK): Endpoint("sessions:read"),
+    ("POST", _A2A_TASK + ":cancel"): Endpoint("sessions:write", {}),
+    ("GET", _A2A_TASK + ":subscribe"): Endpoint("sessions:read"),
+    ("POST", _A2A_TASK + ":subscribe"): Endpoint("sessions:read"),
+    ("POST", _A2A_TASK + "/pushNotificationConfigs"): Endpoint(
+        "sessions:write", {"url": "https://hooks.example/"}
+    ),
+    ("GET", _A2A_TASK + "/pushNotificationConfigs"): Endpoint("sessions:read"),
+    ("GET", _A2A_TASK + "/pushNotificationConfigs/mine"): Endpoint("sessions:read"),
+    ("DELETE", _A2A_TASK + "/pushNotificationConfigs/mine"): Endpoint("sessions:write"),
+    ("GET", _A2A + "/extendedAgentCard"): Endpoint("agents:read"),
 }
 ALL = ENDPOINTS | OF_CLIENTS
 

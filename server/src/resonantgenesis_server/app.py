@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -23,6 +23,7 @@ from .agents.workers.directory import WorkerDirectory
 from .agents.workers.nodes import WorkerNodes
 from .agents.workers.pool import WorkerPool
 from .calls import Calls
+from .clients.a2a.push import notifications
 from .config.settings import Settings
 from .configured_agents import configured_agents, open_engines
 from .datadir.clock import keeping_clock
@@ -79,7 +80,7 @@ from .usage import UsageMeter, UsageService
 from .webhooks.book import DeliveryBook
 from .webhooks.dispatcher import WebhookDispatcher
 from .webhooks.poster import Poster
-from .webhooks.sender import DeliveryParts
+from .webhooks.sender import Compose, DeliveryParts
 from .webhooks.service import WebhookService
 
 log_ = structlog.get_logger("resonantgenesis.main")
@@ -226,7 +227,15 @@ async def open_parts(
         own = _own_node(log, fence, clock, number)
         relay = OutboxRelay(records.outbox, log, None if calls is None else lambda: ownership.leads)
         webhooks, deliveries = _webhooks(
-            stack, settings, records, events, hasher, clock, calls, relay.settle
+            stack,
+            settings,
+            records,
+            events,
+            hasher,
+            clock,
+            calls,
+            relay.settle,
+            notifications(service),
         )
         sockets = SocketRoutes(
             service, events, authenticator, limits, watch, of_key.requests, webhooks
@@ -449,6 +458,7 @@ def _webhooks(
     clock: Clock,
     calls: Calls | None,
     settle: Callable[[], Awaitable[None]],
+    protocols: Mapping[str, Compose],
 ) -> tuple[WebhookService, WebhookDispatcher]:
     """Webhooks for their owners, and what delivers to them, which is still to be started."""
     limits = settings.limits
@@ -457,7 +467,7 @@ def _webhooks(
     book = DeliveryBook(records.webhooks, records.deliveries, settle)
     dispatcher = WebhookDispatcher(
         records.webhooks,
-        DeliveryParts(events, poster, book, settings.webhooks, clock.now),
+        DeliveryParts(events, poster, book, settings.webhooks, clock.now, protocols),
         lambda: None if calls is None else (calls.node, calls.others),
     )
     service = WebhookService(

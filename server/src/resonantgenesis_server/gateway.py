@@ -96,8 +96,16 @@ class Routes:
     def clients(self, agents: AgentDirectory, settings: Settings) -> ClientParts:
         """What the protocols of other people's clients are made of."""
         streams = ClientStreams(self.sessions, self.limits, self.watch, self.requests)
-        origins, url = settings.cors_origins, settings.public_url
-        return ClientParts(streams, agents, self.events, self.calls, origins, url)
+        return ClientParts(
+            streams,
+            agents,
+            self.events,
+            self.calls,
+            self.webhooks,
+            self.usage,
+            settings.cors_origins,
+            settings.public_url,
+        )
 
     def files_router(self) -> APIRouter:
         return files_router(self.files, FileRoutes(self.files, self.limits, self.watch, self.once))

@@ -12,6 +12,8 @@ from ..config.settings import ClientName
 from ..events.service import EventService
 from ..http.routing import FastRoute
 from ..records.agents import AgentDirectory
+from ..usage import UsageService
+from ..webhooks.service import WebhookService
 from .a2a.routes import A2aRoutes
 from .ag_ui.routes import AgUiRoutes
 from .ai_sdk.routes import ChatRoutes
@@ -30,6 +32,8 @@ class ClientParts:
     agents: AgentDirectory
     events: EventService
     calls: Calls | None
+    webhooks: WebhookService
+    usage: UsageService
     cors_origins: Collection[str] = ()
     public_url: str = ""
 
@@ -44,7 +48,9 @@ MOUNTS: Mapping[ClientName, Callable[[ClientParts], Sequence[FastRoute] | APIRou
     ).routes(),
     "durable-streams": lambda parts: DurableRoutes(parts.streams).router(),
     "langgraph": lambda parts: LangGraphRoutes(parts.streams, parts.agents).routes(),
-    "a2a": lambda parts: A2aRoutes(parts.streams, parts.agents, parts.public_url).routes(),
+    "a2a": lambda parts: A2aRoutes(
+        parts.streams, parts.agents, parts.webhooks, parts.usage, parts.public_url
+    ).routes(),
 }
 
 

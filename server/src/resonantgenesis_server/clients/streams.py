@@ -142,23 +142,28 @@ class ClientStreams:
             answer = StreamHeaders.of([*ours, *headers], self.limits.heartbeat)
             await stream.run(answer, opening, self.watch, place)
 
-    async def chunks(self, ref: TurnRef) -> AsyncIterator[Entry]:
+    def chunks(self, ref: TurnRef) -> AsyncIterator[Entry]:
         """The turn's chunks so far. Raises PositionExpired when some were trimmed."""
-        log = self.service.states.log
-        state = await self.service.states.load(ref.session_id)
-        turn = None if state is None else state.turn(ref.turn)
-        after = turn.first - 1 if turn is not None and turn.first else None
-        while turn is not None and after is not None:
-            page = await log.read(ref.session_id, after, limit=_PAGE)
-            if page.info is not None and after + 1 < page.info.earliest:
-                raise expired(page.info.earliest, log.epoch)
-            for entry in page.entries:
-                if turn.last and entry.position > turn.last:
-                    return
-                yield entry
-                after = entry.position
-            if page.at_end:
+        return turn_chunks(self.service, ref)
+
+
+async def turn_chunks(service: SessionService, ref: TurnRef) -> AsyncIterator[Entry]:
+    """See `ClientStreams.chunks`."""
+    log = service.states.log
+    state = await service.states.load(ref.session_id)
+    turn = None if state is None else state.turn(ref.turn)
+    after = turn.first - 1 if turn is not None and turn.first else None
+    while turn is not None and after is not None:
+        page = await log.read(ref.session_id, after, limit=_PAGE)
+        if page.info is not None and after + 1 < page.info.earliest:
+            raise expired(page.info.earliest, log.epoch)
+        for entry in page.entries:
+            if turn.last and entry.position > turn.last:
                 return
+            yield entry
+            after = entry.position
+        if page.at_end:
+            return
 
 
 async def visible_agents(agents: AgentDirectory, principal: Principal) -> list[AgentRecord]:
@@ -174,8 +179,14 @@ async def visible_agents(agents: AgentDirectory, principal: Principal) -> list[A
 
 
 async def answer_json(
-    scope: Scope, receive: Receive, send: Send, value: object, *, status: int = 200
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    value: object,
+    *,
+    status: int = 200,
+    media_type: str = "application/json",
 ) -> None:
     headers = {"Cache-Control": "no-store"}
-    response = Response(dumps(value), status, headers, "application/json")
+    response = Response(dumps(value), status, headers, media_type)
     await response(scope, receive, send)

@@ -65,19 +65,23 @@ def _too_large(limit: int) -> PayloadTooLarge:
     return PayloadTooLarge(f"the body is over {limit} bytes", details={"limit": limit})
 
 
-def check_media_type(scope: Scope) -> None:
-    """Raises `UnsupportedMediaType` unless the body is announced as `application/json`."""
+def check_media_type(scope: Scope, also: str = "") -> None:
+    """Raises `UnsupportedMediaType` unless the body is announced as `application/json`, or as the
+    media type `also`."""
     value = (header(scope, b"content-type") or b"").split(b";", 1)[0].strip().lower()
-    if value != b"application/json":
+    if value not in {b"application/json", also.encode() or None}:
         raise UnsupportedMediaType("send the body as Content-Type: application/json")
 
 
-async def read_json(scope: Scope, receive: Receive, limits: Limits, watch: StreamWatchdog) -> Any:
-    """The value of a required JSON body, with all checks of this module."""
+async def read_json(
+    scope: Scope, receive: Receive, limits: Limits, watch: StreamWatchdog, *, also: str = ""
+) -> Any:
+    """The value of a required JSON body, with all checks of this module. `also`: a media type that
+    is taken beside `application/json`."""
     data = await read_body(scope, receive, limits.body, watch)
     if not data:
         raise InvalidRequest.field("body", "a JSON object is required")
-    check_media_type(scope)
+    check_media_type(scope, also)
     return await _parsed(scope, data, limits)
 
 

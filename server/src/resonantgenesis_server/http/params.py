@@ -72,6 +72,9 @@ class QueryParams:
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = values
 
+    def all(self) -> Mapping[str, str]:
+        return self._values
+
     def text(self, name: str, most: int) -> str | None:
         """At most `most` characters."""
         value = self._values.get(name)

@@ -7,6 +7,8 @@ from ..json_rpc import Json
 
 #: The versions that are spoken. A request without one means the last.
 VERSIONS = ("1.0", "0.3")
+#: The bindings with their versions, the preferred one first. All are at one address.
+_INTERFACES = (("JSONRPC", "1.0"), ("HTTP+JSON", "1.0"), ("JSONRPC", "0.3"))
 _TEXT = ["text/plain"]
 
 
@@ -22,14 +24,15 @@ def agent_card(url: str, agent_id: str, agent: AgentRecord | None) -> Json:
         "version": "1",
         "capabilities": {
             "streaming": True,
-            "pushNotifications": False,
+            "pushNotifications": True,
             "extendedAgentCard": True,
         },
         "defaultInputModes": _TEXT,
         "defaultOutputModes": _TEXT,
         "skills": [{"id": agent_id, "name": name, "description": about, "tags": ["agent"]}],
         "supportedInterfaces": [
-            {"url": url, "protocolBinding": "JSONRPC", "protocolVersion": each} for each in VERSIONS
+            {"url": url, "protocolBinding": binding, "protocolVersion": version}
+            for binding, version in _INTERFACES
         ],
         "securitySchemes": {"bearer": {**bearer, "httpAuthSecurityScheme": {"scheme": "Bearer"}}},
         "securityRequirements": [{"schemes": {"bearer": {"list": []}}}],

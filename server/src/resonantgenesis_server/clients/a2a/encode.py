@@ -36,13 +36,15 @@ class TaskInfo:
 
 
 class TaskFrames(TurnFrames):
-    """The events of one turn, as answers to the request `rpc_id`."""
+    """The events of one turn, as answers to the request `rpc_id`; None: by themselves."""
 
-    __slots__ = ("_asks", "_begun", "_failure", "_info", "_rpc_id", "_said", "_text", "state")
+    __slots__ = (
+        "_asks", "_begun", "_failure", "_info", "_rpc_id", "_said", "_text", "changed_at", "state",
+    )  # fmt: skip
 
     is_counted = True
 
-    def __init__(self, info: TaskInfo, rpc_id: RpcId) -> None:
+    def __init__(self, info: TaskInfo, rpc_id: RpcId | None) -> None:
         self._info = info
         self._rpc_id = rpc_id
         self._begun = False
@@ -52,6 +54,8 @@ class TaskFrames(TurnFrames):
         #: The state of the task, and the agent's message about it.
         self.state = "SUBMITTED"
         self._said: Json | None = None
+        #: When its state was recorded, which chunks do not tell.
+        self.changed_at: str | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -70,28 +74,31 @@ class TaskFrames(TurnFrames):
         """The frame of the task as it is."""
         return self._frame({"kind": "task", **self.task()})
 
-    def task(self, history: int | None = None) -> Json:
+    def task(self, history: int | None = None, *, artifacts: bool = True) -> Json:
         """The task as it is, with at most so many messages of its history."""
         task: Json = {
             "id": self._info.task_id,
             "contextId": self._info.context_id,
             "status": self._status(),
         }
-        if self._text:
+        if self._text and artifacts:
             task["artifacts"] = [self._artifact("".join(self._text))]
         if history is None or history > 0:
             task["history"] = [self._message("user", [self._part(self._info.goal)])]
         return task
 
-    def result(self, history: int | None = None, *, is_bare: bool = False) -> Json:
+    def result(
+        self, history: int | None = None, *, is_bare: bool = False, artifacts: bool = True
+    ) -> Json:
         """The task as the result of a request. 1.0 wraps the task where it could be a message."""
+        task = self.task(history, artifacts=artifacts)
         if self._info.is_old:
-            return {"kind": "task", **self.task(history)}
-        return self.task(history) if is_bare else {"task": self.task(history)}
+            return {"kind": "task", **task}
+        return task if is_bare else {"task": task}
 
     def go_on(self) -> None:
         """The task works again: what it asked was answered."""
-        self.state, self._said = "WORKING", None
+        self.state, self._said, self.changed_at = "WORKING", None, None
 
     # -- events ----------------------------------------------------------------------------
 
@@ -157,7 +164,7 @@ class TaskFrames(TurnFrames):
     def _frame(self, event: Json) -> bytes:
         if not self._info.is_old:
             event = {_NAMES[event.pop("kind")]: event}
-        return data_frame(rpc_result(self._rpc_id, event))
+        return data_frame(event if self._rpc_id is None else rpc_result(self._rpc_id, event))
 
     def _place(self) -> Json:
         return {"taskId": self._info.task_id, "contextId": self._info.context_id}
@@ -165,7 +172,12 @@ class TaskFrames(TurnFrames):
     def _status(self) -> Json:
         state = self.state
         said = state.lower().replace("_", "-") if self._info.is_old else f"TASK_STATE_{state}"
-        return {"state": said} | ({"message": self._said} if self._said is not None else {})
+        status: Json = {"state": said}
+        if self._said is not None:
+            status["message"] = self._said
+        if self.changed_at is not None:
+            status["timestamp"] = self.changed_at
+        return status
 
     def _artifact(self, text: str) -> Json:
         return {"artifactId": _ARTIFACT, "parts": [self._part(text)]}
