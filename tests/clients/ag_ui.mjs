@@ -44,6 +44,34 @@ const failing = agentAt('/v1/agents/refusing/ag-ui', 'thread-2');
 found.failed = await run(failing, 'go');
 found.nobody = await run(agentAt('/v1/agents/nobody/ag-ui', 'thread-3'), 'go');
 
+// A tool of the page: its run ends with the call, and the next one brings the result.
+const page = agentAt('/v1/agents/location/ag-ui', 'thread-7');
+const tools = [{ name: 'location', description: 'Where the user is.', parameters: {} }];
+const called = await run(page, 'where?', { tools });
+const [callId] = called.last.outcome.pendingToolCallIds;
+const content = JSON.stringify({ city: 'Ulm' });
+page.addMessage({ id: crypto.randomUUID(), role: 'tool', toolCallId: callId, content });
+const told = await run(page, null, { tools });
+found.tool = [called.error, told.error, textOf(page.messages).join('')];
+
+// A wrong key, two tabs that begin one thread at once, and a stop, which one of them sees.
+const stranger = new HttpAgent({
+  url: `${base}/v1/agents/guide/ag-ui`,
+  headers: { ...headers, Authorization: 'Bearer wrong' },
+});
+found.wrong = (await run(stranger, 'go')).error;
+const tabs = ['a', 'b'].map(() => agentAt('/v1/agents/slow/ag-ui', 'thread-8'));
+const runs = tabs.map((tab) => run(tab, 'word'));
+const refused = await Promise.race(runs);
+const stop = () =>
+  fetch(`${base}/copilotkit/agent/slow/stop/thread-8`, { method: 'POST', headers, body: '{}' });
+while (!(await (await stop()).json()).stopped);
+const ends = await Promise.all(runs);
+found.tabs = {
+  refused: refused.error,
+  outcomes: ends.map(({ last }) => last?.outcome?.type ?? null).sort(),
+};
+
 // A team, whose members are sub-agents: one of them fails, and one asks.
 const team = agentAt('/v1/agents/duo/ag-ui', 'thread-6');
 const subs = [];
@@ -81,6 +109,19 @@ for (const payload of [{ approved: true }, { approved: false, reason: 'no' }]) {
     ended.last.type,
     textOf(agent.messages).join(''),
   ]);
+}
+
+// A cut anywhere is an error or the whole, and never a success with a part of the answer.
+const size = cutting();
+const counted = agentAt('/v1/agents/guide/ag-ui', 'thread-9', size);
+await run(counted, 'count to 4');
+found.cuts = [];
+for (let after = 1; after < size.bytes; after += 83) {
+  const wire = cutting();
+  wire.after = after;
+  const cutAgent = agentAt('/v1/agents/guide/ag-ui', `thread-9-${after}`, wire);
+  const { error } = await run(cutAgent, 'count to 4');
+  found.cuts.push(error !== null || textOf(cutAgent.messages).join('') === '1 2 3 4');
 }
 
 // A cut in mid-run, then CopilotKit's connect: every run of the thread, whole.

@@ -6,6 +6,7 @@ import {
   key,
   last,
   lastAssistantMessageIsCompleteWithApprovalResponses,
+  lastAssistantMessageIsCompleteWithToolCalls,
   textOf,
   until,
   version,
@@ -235,6 +236,20 @@ async function approvals() {
   }
 }
 
+/** A tool that the page runs. */
+async function clientTools() {
+  const { chat, ends, errors } = chatWith('location', {
+    fields: { client_tools: [{ name: 'location', description: 'Where the user is.' }] },
+    sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithToolCalls,
+    onToolCall: ({ toolCall: { toolName, toolCallId } }) => {
+      chat.addToolOutput({ tool: toolName, toolCallId, output: { city: 'Ulm' } });
+    },
+  });
+  await chat.sendMessage({ text: 'where?' });
+  await until(() => chat.status === 'ready' && ends.length > 1);
+  found.tools = { text: textOf(last(chat)), messages: chat.messages.length, errors };
+}
+
 /** A transport that goes on by itself, from the frame where a cut left it. */
 async function workflow() {
   if (version !== 'ai7') return; // the one that it is made for
@@ -293,6 +308,7 @@ await Promise.all([
   regenerate(),
   transient(),
   workflowApprovals(),
+  clientTools(),
   approvals(),
   workflow(),
   whole(),

@@ -5,7 +5,10 @@ import { cutting } from './wire.mjs';
 export const { base, key, version, agent } = JSON.parse(readFileSync(0, 'utf8'));
 const sdk = await import(version);
 const { AbstractChat, DefaultChatTransport } = sdk;
-export const { lastAssistantMessageIsCompleteWithApprovalResponses } = sdk;
+export const {
+  lastAssistantMessageIsCompleteWithApprovalResponses,
+  lastAssistantMessageIsCompleteWithToolCalls,
+} = sdk;
 
 class State {
   status = 'ready';
@@ -44,6 +47,7 @@ export function chatWith(
     credential = key,
     wire = cutting(),
     context = {},
+    fields = {},
     Chat = PlainChat,
     ...more
   } = {},
@@ -53,7 +57,7 @@ export function chatWith(
   const transport = new DefaultChatTransport({
     api: `${base}/v1/agents/${agent}/chat`,
     headers: { Authorization: `Bearer ${credential}` },
-    body: { context: pace ? { words_per_second: pace } : context },
+    body: { context: pace ? { words_per_second: pace } : context, ...fields },
     fetch: wire.fetch,
     // With it an answer that ended while the client was away is replayed as well.
     prepareReconnectToStreamRequest: ended

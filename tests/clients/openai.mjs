@@ -58,6 +58,23 @@ const running = await client.responses.create({
 });
 found.cancel = [running.status, (await client.responses.cancel(running.id)).status];
 
+// Two pages that come to a running response, one in its middle; both see how it is cancelled.
+const long = await client.responses.create({ model: 'slow', input: 'word', background: true });
+const come = async (starting_after) => {
+  const stream = await client.responses.retrieve(long.id, { stream: true, starting_after });
+  const seen = [];
+  for await (const event of stream) {
+    seen.push(event);
+    if (seen.length === 20) await client.responses.cancel(long.id);
+  }
+  return [
+    seen[0].sequence_number,
+    seen.every(({ sequence_number: number }, index) => number === seen[0].sequence_number + index),
+    seen.at(-1).response.status,
+  ];
+};
+found.reload = await Promise.all([come(), come(9)]);
+
 const conversation = await client.conversations.create();
 await client.responses.create({
   model: 'guide',
@@ -84,6 +101,19 @@ found.refusals = (await Promise.allSettled(refusals)).map(({ reason }) => [
   reason.status,
   reason.code,
 ]);
+
+const asked = await client.responses.create({ model: 'buyer', input: '/dev/null' });
+const approval = {
+  type: 'mcp_approval_response',
+  approve: true,
+  approval_request_id: asked.output.at(-1).id,
+};
+const approved = await client.responses.create({
+  model: 'buyer',
+  input: [approval],
+  previous_response_id: asked.id,
+});
+found.approval = [asked.output.at(-1).type, approved.status, approved.output_text];
 
 const messages = [
   { role: 'system', content: 'You are brief.' },

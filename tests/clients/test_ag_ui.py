@@ -42,6 +42,19 @@ def test_failures_show_as_failures(found: dict[str, Any]) -> None:
     assert "404" in found["nobody"]["error"]
 
 
+def test_a_tool_that_the_page_runs(found: dict[str, Any]) -> None:
+    assert found["tool"] == [None, None, "In Ulm."]
+
+
+def test_a_wrong_key_and_two_tabs(found: dict[str, Any]) -> None:
+    assert "401" in found["wrong"] and "409" in found["tabs"]["refused"]
+    assert found["tabs"]["outcomes"] == ["cancelled", None]
+
+
+def test_a_cut_is_never_a_success(found: dict[str, Any]) -> None:
+    assert len(found["cuts"]) > 5 and all(found["cuts"])
+
+
 def test_members_of_a_team_are_sub_agents(found: dict[str, Any]) -> None:
     team = found["team"]
     assert team["errors"] == [None, None] and team["of"] == "refunds"

@@ -100,6 +100,10 @@ def test_approvals_are_asked_and_answered_in_the_chat(found: dict[str, Any]) -> 
     assert denied["state"] == "output-denied" and denied["text"] == "Looking. Not paid."
 
 
+def test_a_tool_that_the_page_runs(found: dict[str, Any]) -> None:
+    assert found["tools"] == {"text": "In Ulm.", "messages": 2, "errors": []}
+
+
 def test_workflows_transport_goes_on_from_a_frame(found: dict[str, Any]) -> None:
     if "workflow" not in found:
         return  # it wants version 7
@@ -119,15 +123,21 @@ def test_the_chat_for_vue(server: ServerProcess) -> None:
         "shown": ["count to 3", "1 2 3"],
         "page": ["count to 3", "1 2 3", "count to 4", "1 2 3 4"],
         "status": ["ready", "ready"],
+        "tool": ["output-available", 30],
+        "failures": ["the shop is closed", "UNAUTHENTICATED"],
     }
 
 
 def test_assistant_uis_data_stream(server: ServerProcess) -> None:
     """Its runtime posts messages of another shape to the same address."""
-    first, answer, second, counted = run_client("assistant_ui.mjs", server)["messages"]
+    found = run_client("assistant_ui.mjs", server)
+    first, answer, second, counted = found["messages"]
     assert [each["role"] for each in (first, second)] == ["user", "user"]
     call, text = answer["content"]
     assert call["toolName"] == "calculator" and call["result"]["result"] == 30
     assert "= 30" in text["text"]
     assert [part["text"] for part in counted["content"]] == ["1 2 3"]
     assert answer["status"]["type"] == counted["status"]["type"] == "complete"
+    failed, wrong, cut = found["ends"]
+    assert failed[0] == wrong[0] == cut[0] == "incomplete"
+    assert "the shop is closed" in failed[1] and "401" in wrong[1] and "network" in cut[1]

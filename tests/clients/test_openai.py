@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from support.node import run_client
+from support.proxy import EvilProxy
 from support.server import KEY, ServerProcess
 
 
@@ -32,6 +36,14 @@ def test_a_cut_anywhere_loses_and_doubles_nothing(found: dict[str, Any]) -> None
 def test_background_and_cancel(found: dict[str, Any]) -> None:
     begun, ended = found["cancel"]
     assert begun in {"queued", "in_progress"} and ended == "cancelled"
+
+
+def test_a_reload_in_mid_answer_and_two_tabs(found: dict[str, Any]) -> None:
+    assert found["reload"] == [[0, True, "cancelled"], [10, True, "cancelled"]]
+
+
+def test_an_approval(found: dict[str, Any]) -> None:
+    assert found["approval"] == ["mcp_approval_request", "completed", "Paid."]
 
 
 def test_a_conversation_is_a_session(found: dict[str, Any]) -> None:
@@ -66,6 +78,35 @@ async def test_the_python_sdk_streams_and_resumes(client: openai.AsyncOpenAI) ->
     numbers = [event.sequence_number async for event in again]
     assert numbers == list(range(4, len(events)))[: len(numbers)] and numbers
     assert (await client.responses.retrieve(final.id)).output_text == final.output_text
+
+
+async def test_the_python_sdk_goes_on_behind_a_cut(server: ServerProcess) -> None:
+    proxy = EvilProxy(server.port, lambda: next(modes), Random(1))
+    seen: list[Any] = []
+    async with proxy.running():
+        url, cuts = f"{proxy.url}/openai/v1", 0
+        for budget in (1_500, 2_300, 4_000):
+            modes = itertools.chain(["cut"], itertools.repeat("pass"))
+            proxy.budget = lambda budget=budget: budget
+            async with openai.AsyncOpenAI(base_url=url, api_key=KEY) as client:
+                seen = []
+                try:
+                    async for event in await client.responses.create(
+                        model="guide", input="count to 4", stream=True
+                    ):
+                        seen.append(event)
+                except (openai.APIConnectionError, httpx.HTTPError):
+                    cuts += 1
+            async with openai.AsyncOpenAI(base_url=url, api_key=KEY) as client:
+                last = seen[-1].sequence_number
+                rest = await client.responses.retrieve(
+                    seen[0].response.id, stream=True, starting_after=last
+                )
+                seen += [event async for event in rest]
+            assert [event.sequence_number for event in seen] == list(range(len(seen)))
+            assert seen[-1].type == "response.completed"
+            assert seen[-1].response.output_text == "1 2 3 4"
+    assert cuts == 3
 
 
 async def test_a_busy_conversation_is_not_tried_again(client: openai.AsyncOpenAI) -> None:

@@ -1,5 +1,7 @@
 // A network that breaks where the test says so.
 
+const { fetch } = globalThis; // as it is before a test puts another there
+
 /** A `fetch` whose next answer breaks off after so many bytes. */
 export function cutting() {
   const wire = { after: Number.POSITIVE_INFINITY, headers: undefined, bytes: 0, requests: 0 };

@@ -37,8 +37,8 @@ class UiMessageFrames(TurnFrames):
     """The frames of one turn, from `start` to `[DONE]`."""
 
     __slots__ = (
-        "_begun", "_calls", "_counted", "_denied", "_open", "_parts", "_steps", "sdk", "session_id",
-        "turn",
+        "_begun", "_calls", "_counted", "_denied", "_open", "_parts", "_steps", "_waited", "sdk",
+        "session_id", "turn",
     )  # fmt: skip
 
     def __init__(self, session_id: str, turn: int, sdk: int = 6, *, counted: bool = True) -> None:
@@ -51,6 +51,8 @@ class UiMessageFrames(TurnFrames):
         self._begun = False
         #: The number of steps that run. The SDK knows one step at a time.
         self._steps = 0
+        #: Whether nothing has begun since the turn waited.
+        self._waited = False
         #: The kind of the open part, and the number of parts so far, which is the last part's id.
         self._open = ""
         self._parts = 0
@@ -94,6 +96,7 @@ class UiMessageFrames(TurnFrames):
 
     def _tool_call(self, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
         yield from self._close_part()
+        yield from self._step_of_its_own()
         yield from self._call(chunk["call_id"], chunk["tool"], chunk["args"])
 
     def _file(self, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
@@ -112,6 +115,7 @@ class UiMessageFrames(TurnFrames):
     def _delta(self, part: str, text: str) -> Iterator[Mapping[str, Any]]:
         if self._open != part:
             yield from self._close_part()
+            yield from self._step_of_its_own()
             self._parts += 1
             self._open = part
             yield {"type": f"{part}-start", "id": str(self._parts)}
@@ -129,6 +133,7 @@ class UiMessageFrames(TurnFrames):
             return
         yield from self._close_part()
         if chunk["status"] == "started":
+            self._waited = False
             self._steps += 1
             if self._steps == 1:
                 yield {"type": "start-step"}
@@ -136,6 +141,13 @@ class UiMessageFrames(TurnFrames):
             self._steps -= 1
             if not self._steps:
                 yield {"type": "finish-step"}
+
+    def _step_of_its_own(self) -> Iterator[Mapping[str, Any]]:
+        """Behind an answer a step begins: while the newest step has the answered calls alone, a
+        client that answers by itself does so again and again."""
+        if self._waited and not self._steps:
+            self._waited, self._steps = False, 1
+            yield {"type": "start-step"}
 
     def _call(self, call_id: str, tool: str, args: object) -> Iterator[Mapping[str, Any]]:
         self._calls |= {call_id}
@@ -188,6 +200,7 @@ class UiMessageFrames(TurnFrames):
     def _end(self, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
         status = str(chunk.get("status", "waiting"))
         yield from self._close_part()
+        self._waited = status == "waiting"
         if self._steps:
             self._steps = 0
             yield {"type": "finish-step"}

@@ -126,8 +126,8 @@ class UiMessage(BaseModel):
 
 #: Fields of an execute that mean the same here. `tools` is missing: clients send their own there.
 _EXECUTE = (
-    "context", "if_busy", "max_steps", "metadata", "model", "on_disconnect", "subject",
-    "timeout_seconds",
+    "client_tools", "context", "if_busy", "max_steps", "metadata", "model", "on_disconnect",
+    "subject", "timeout_seconds",
 )  # fmt: skip
 
 
