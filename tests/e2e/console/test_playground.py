@@ -61,6 +61,9 @@ async def test_a_draft_outlives_a_reload_and_a_turn_is_cancelled(serve: Serve) -
         await expect(question).to_have_value("")
         # The SDK says why it asks again.
         watched.complaints = [one for one in watched.complaints if "could not connect" not in one]
+        await question.fill("Stop at 50.")
+        await page.get_by_role("button", name="Steer").click()
+        await page.get_by_text("before its next step").wait_for()
         await page.get_by_role("button", name="Stop").click()
         await page.get_by_label("Answer 1").get_by_text("cancelled").wait_for()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from playwright.async_api import expect
 from support.console import ask, browser_of, signed_in
@@ -26,3 +28,11 @@ async def test_the_log_and_the_frames_of_each_client(server: ServerProcess) -> N
         ):
             shown = page.locator("section").filter(has_text=name)
             await expect(shown.locator("pre")).to_contain_text(frame)
+        async with page.expect_download() as exported:
+            await page.get_by_role("button", name="Export").click()
+        log = Path(await (await exported.value).path()).read_text(encoding="utf-8")
+        assert '"status":"success"' in log.replace(" ", "")
+        await page.get_by_role("button", name="Delete").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        await page.get_by_role("heading", name="Sessions", exact=True).wait_for()
+        assert await page.get_by_role("link", name="sess_").count() == 0
