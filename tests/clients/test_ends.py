@@ -18,6 +18,7 @@ from support.server import KEY, PATIENCE, ServerProcess, bearer, running
 #: The end of an answer that is whole, in each protocol.
 SUCCESS = (
     '"finishReason":"stop"', "response.completed", '"finish_reason":"stop"', '"type":"success"',
+    '"status":"success"',
 )  # fmt: skip
 _SAY = {"role": "user", "content": "word"}
 
@@ -30,7 +31,10 @@ def asks(name: str, pace: int) -> dict[str, tuple[str, dict[str, Any]]]:
     slow = {"model": "slow", "stream": True}
     run = {"threadId": name, "runId": "r", "messages": [_SAY]}
     graph = {"assistant_id": "slow", "input": {"messages": [_SAY]}}
+    ask = {"name": "ask_slow", "arguments": {"goal": "word"}, "_meta": {"progressToken": 1}}
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": ask}
     return {
+        "mcp": ("/mcp", call),
         "ai-sdk": ("/v1/agents/paced/chat", chat),
         "responses": ("/openai/v1/responses", {**slow, "input": "word"}),
         "completions": ("/openai/v1/chat/completions", {**slow, "messages": [_SAY]}),
