@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "tests"))
@@ -18,6 +19,13 @@ from support.s3 import Storage, running_storage
 
 # Collecting tests makes little garbage; looking for it took a third of the collection's time.
 gc.disable()
+
+
+# How long an example takes tells of the machine's load.
+hypothesis.settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tests")
 
 
 def pytest_configure() -> None:

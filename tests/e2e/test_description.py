@@ -109,7 +109,6 @@ def run_all(server: ServerProcess, real: Real, examples: int) -> None:
             @given(case=operation.as_strategy(generation_mode=mode))
             @settings(
                 max_examples=examples,
-                deadline=None,
                 derandomize=True,
                 database=None,
                 phases=(Phase.explicit, Phase.generate),  # a failure is clear enough unshrunk

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from resonantgenesis_server.agents.base import PastTurn, Turn
 from resonantgenesis_server.agents.engines.guide import GuideAgent, build
@@ -313,7 +313,6 @@ histories = st.lists(
 GUIDE = GuideAgent()
 
 
-@settings(deadline=None)
 @given(st.one_of(st.text(max_size=300), sums), histories)
 def test_any_goal_has_an_answer(goal: str, history: list[PastTurn]) -> None:
     async def run() -> list[Any]:

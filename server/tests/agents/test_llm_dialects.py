@@ -98,7 +98,7 @@ dialects = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(called, dialects, st.lists(st.integers(1, 99), max_size=3))
 def test_as_many_calls_come_out_as_the_model_made(
     calls: list[tuple[str, Json]], dialect: Dialect, cuts: list[int]

@@ -148,7 +148,7 @@ def test_a_quirk_cut_at_every_byte(row: Json) -> None:
     assert decoded([raw[n : n + 1] for n in range(len(raw))]) == decoded([raw])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(rows()), st.integers(0, 2_000), st.integers(0, 9), st.data())
 def test_what_is_broken_is_a_failure_and_no_crash(
     row: Json, place: int, cut: int, data: st.DataObject

@@ -57,7 +57,7 @@ def delta(finish: str | None = None, **fields: Any) -> bytes:
     return data({"choices": [{"index": 0, "delta": fields, "finish_reason": finish}]})
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(texts, texts, calls, st.data(), st.sampled_from([b"\n", b"\r\n"]))
 def test_an_answer_comes_out_whole_however_it_is_cut(
     said: list[str], thought: list[str], called: list[Call], cuts: st.DataObject, end: bytes

@@ -328,7 +328,7 @@ async def test_refusals_come_through(source: ModelWorkers) -> None:
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(words, max_size=5), st.data())
 def test_messages_arrive_whole_however_they_are_cut(said: list[str], data: st.DataObject) -> None:
     heard: list[Any] = []

@@ -149,7 +149,7 @@ async def test_the_events_of_a_turn(client: ResonantGenesis) -> None:
     assert len({event.id for event in events}) == len(events)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, suppress_health_check=list(HealthCheck))
 @given(counts=st.lists(st.integers(0, 80), min_size=2, max_size=2))
 def test_each_member_of_a_parallel_turn_keeps_its_order(
     server: ServerProcess, counts: list[int]

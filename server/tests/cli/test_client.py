@@ -220,9 +220,7 @@ def test_following_outlives_a_done(fake: FakeServer, sdk: SyncResonantGenesis) -
 LONG = turn_of(*[f"wörd{number} \u2028 " for number in range(20)])
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(0, 3000), max_size=4))
 def test_cut_anywhere_the_text_is_the_same(
     fake: FakeServer, sdk: SyncResonantGenesis, cuts: list[int]

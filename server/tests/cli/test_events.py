@@ -159,9 +159,7 @@ def test_what_is_no_stream_of_ours_is_said(
     assert stream.cursor == "c_0"
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(0, 3000), max_size=4))
 def test_cut_anywhere_each_event_comes_once(
     fake: FakeServer, sdk: SyncResonantGenesis, cuts: list[int]

@@ -52,9 +52,7 @@ async def test_a_key_is_found_as_soon_as_its_append_is_answered(store: Store) ->
 
 
 @EVERY_EXAMPLE
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.integers(0, 40), off=st.integers(-2, 2))
 async def test_the_first_entry_not_older_than_a_time(store: Store, place: int, off: int) -> None:
     entries = await read_all(store, "s")

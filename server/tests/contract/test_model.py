@@ -114,7 +114,7 @@ REMOTE = sorted(BACKENDS.keys() - {"sqlite"})
 
 def examples(count: int) -> settings:
     checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-    return settings(max_examples=count, deadline=None, suppress_health_check=checks)
+    return settings(max_examples=count, suppress_health_check=checks)
 
 
 class Subject:

@@ -186,7 +186,7 @@ MOVES = st.lists(
 
 
 @given(MOVES, st.floats(0, 1e7))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_nothing_expires_before_its_time(moves: list[tuple[str, float]], limit: float) -> None:
     machine = Machine()
     clock = machine.clock()

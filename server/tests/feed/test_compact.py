@@ -33,7 +33,7 @@ def shown(entries: list[Entry]) -> list[dict[str, Any]]:
     return [orjson.loads(chunk_json(entry)) for entry in entries]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(pieces, st.integers(1, 1_000))
 def test_the_same_text_in_ranges_that_join(
     chunks: list[tuple[str, dict[str, Any]]], first: int

@@ -31,7 +31,7 @@ shapes = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(shapes, st.data())
 def test_every_reader_gets_every_entry_once_in_order(shape: Shape, data: st.DataObject) -> None:
     play(lambda count: data.draw(st.integers(0, count - 1)), shape)

@@ -229,9 +229,7 @@ async def test_old_rows_go_in_steps(
     assert (await groups(records, Owner(other.id), "day"))[1].turns == 0
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     batches=st.lists(st.lists(st.integers(0, 15), max_size=6), max_size=6),
     by=st.sampled_from(GROUPS),

@@ -51,7 +51,7 @@ def as_characters(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(any_text, max_size=4))
 def test_text_comes_out_whole_in_chunks_that_fit(texts: list[str]) -> None:
     made = maker()

@@ -100,7 +100,7 @@ def shown(state: SessionState) -> tuple[Any, ...]:
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(histories(), st.data())
 def test_folding_in_any_split_is_folding_at_once(
     records: list[NewEntry], data: st.DataObject
@@ -119,7 +119,7 @@ def test_folding_in_any_split_is_folding_at_once(
     assert shown(pieces) == shown(whole)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(histories())
 def test_what_the_state_says_of_itself_holds_together(records: list[NewEntry]) -> None:
     state = SessionState()

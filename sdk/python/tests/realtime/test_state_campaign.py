@@ -118,7 +118,7 @@ class Campaign(World):
         return chunks[start : start + 4]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(STEPS, max_size=60))
 def test_whatever_happens_to_the_link_everybody_gets_everything_once(
     steps: list[tuple[str, Any]],

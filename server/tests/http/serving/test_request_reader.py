@@ -239,13 +239,13 @@ def upgrades(message: Message) -> bool:
 @example(b"GET  / HTTP/1.1\r\nHost: x\r\n\r\n", (0, 0, 0))
 @example(b"GET / RTSP/1.0\r\nHost: x\r\n\r\n", (0, 0, 0))
 @example(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nCONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n1", (0, 0, 0))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_what_we_take_another_reader_takes_for_the_same(data: bytes, cuts: tuple[int, ...]) -> None:
     agrees(data, cuts)
 
 
 @given(st.data(), STREAMS, CUTS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_same_with_bytes_that_were_damaged(
     data: st.DataObject, stream: bytes, cuts: tuple[int, ...]
 ) -> None:

@@ -43,7 +43,7 @@ def entries(limits: Limits, text: str, count: int) -> list[Entry]:
     return [Entry(2**31 - 1, each.kind, each.body, 1) for each in found]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(PIECES, st.sampled_from([1, 1_000, 40_000]), st.sampled_from([Limits(), LARGEST]))
 def test_chunks_of_any_text_fit_and_stay_whole(piece: str, size: int, limits: Limits) -> None:
     text = (piece * size)[:40_000]
@@ -69,7 +69,7 @@ def test_what_is_cut_leaves_nothing_that_would_have_fitted(wide: str, limits: Li
     assert len(chunk_message(made[-1], SESSION)) <= MAX_MESSAGE
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(PIECES, st.sampled_from([Limits(), LARGEST]))
 def test_tool_results_fit_or_fail_the_turn(piece: str, limits: Limits) -> None:
     for size in (limits.chunk // 7, limits.chunk):
@@ -96,7 +96,7 @@ def check_event(event: NewEvent) -> dict[str, Any]:
     return message
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(PIECES, st.integers(1, 500), st.sampled_from([0, 1, 60_000, 150_000, 155_000]))
 def test_events_of_any_data_fit(piece: str, fields: int, size: int) -> None:
     data: dict[str, Any] = {"long": (piece * size)[:size].encode("utf-8", "replace").decode()}

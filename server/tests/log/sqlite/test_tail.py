@@ -93,7 +93,7 @@ some_steps = st.lists(operations, min_size=3, max_size=25)
 
 def examples(count: int) -> settings:
     checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-    return settings(max_examples=count, deadline=None, suppress_health_check=checks)
+    return settings(max_examples=count, suppress_health_check=checks)
 
 
 @examples(50)
