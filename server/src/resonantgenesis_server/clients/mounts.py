@@ -19,6 +19,7 @@ from .ag_ui.routes import AgUiRoutes
 from .ai_sdk.routes import ChatRoutes
 from .durable_streams.routes import DurableRoutes
 from .langgraph.routes import LangGraphRoutes
+from .langgraph.thread_protocol import ThreadProtocol
 from .mcp.routes import McpRoutes
 from .openai.routes import OpenAiRoutes
 from .streams import ClientStreams
@@ -47,7 +48,10 @@ MOUNTS: Mapping[ClientName, Callable[[ClientParts], Sequence[FastRoute] | APIRou
         parts.streams, parts.agents, parts.cors_origins, parts.events, parts.calls
     ).routes(),
     "durable-streams": lambda parts: DurableRoutes(parts.streams).router(),
-    "langgraph": lambda parts: LangGraphRoutes(parts.streams, parts.agents).routes(),
+    "langgraph": lambda parts: [
+        *LangGraphRoutes(parts.streams, parts.agents).routes(),
+        *ThreadProtocol(parts.streams).routes(),
+    ],
     "a2a": lambda parts: A2aRoutes(
         parts.streams, parts.agents, parts.webhooks, parts.usage, parts.public_url
     ).routes(),

@@ -19,7 +19,7 @@ from ..model.errors import (
     Unavailable,
 )
 from ..tracing import spans
-from .agent_run import AgentRun
+from .agent_run import AgentRun, TurnStops
 from .chunks import ChunkMaker, Status, TurnFailure, TurnOutcome
 from .history import RUNNER_LOST, ending_from_log
 from .host import SessionHost
@@ -29,7 +29,6 @@ from .session_log import SessionLog, TurnEvents
 from .state import (
     TurnState,
 )
-from .stops import TurnStops
 
 log_ = structlog.get_logger("resonantgenesis.sessions")
 

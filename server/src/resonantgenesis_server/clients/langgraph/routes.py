@@ -38,10 +38,8 @@ from .requests import (
     modes_of,
 )
 from .runs import ThreadRuns, caller
-from .thread_protocol import ThreadProtocol
-from .threads import THREAD, Thread, ThreadReader
+from .threads import PATH, THREAD, Thread, ThreadReader
 
-PATH = "/langgraph"
 BodyT = TypeVar("BodyT", bound=Body)
 #: Seconds that a client may wait for a run, and that a cancelled run has to end.
 _ANSWER, _CANCELLED = 3600.0, 5.0
@@ -65,7 +63,6 @@ class LangGraphRoutes:
     def routes(self) -> list[FastRoute]:
         thread, assistant = "/threads/{thread_id}", "/assistants/{assistant_id}"
         run = thread + "/runs/{run_id}"
-        protocol = ThreadProtocol(self._streams, self._reader, self._runs)
         table: list[tuple[str, str, ASGIApp]] = [
             ("POST", "/assistants/search", self.search_assistants),
             ("GET", assistant, self.assistant),
@@ -81,7 +78,6 @@ class LangGraphRoutes:
             ("GET", thread + "/state/{checkpoint_id}", self.state),
             ("GET", thread + "/history", self.history),
             ("POST", thread + "/history", self.history),
-            ("POST", thread + "/stream/events", protocol.events),
             ("GET", thread + "/runs", self.runs),
             ("GET", run, self.run),
             ("GET", run + "/stream", self.join_stream),
@@ -98,7 +94,6 @@ class LangGraphRoutes:
             *(fast_route("GET", PATH + path, app) for path, app in open_to_all),
             *(fast_route(method, PATH + path, app, lists=_LISTS) for method, path, app in table),
             # These count by themselves.
-            fast_route("POST", f"{PATH}{thread}/commands", protocol.command, counted=False),
             *(
                 fast_route("POST", f"{PATH}{owner}/runs{path}", app, counted=False, lists=_LISTS)
                 for owner in ("", thread)

@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from ...http.api.session_models import LONGEST_TEXT, validated
 from ...http.body import read_json
+from ...http.routing import FastRoute, fast_route
 from ...http.schemas import Body, JsonObject, Word
 from ...model.errors import (
     ApiError,
@@ -27,7 +28,7 @@ from .messages import Json
 from .requests import ThreadRunBody, answers_of
 from .runs import ThreadRuns, caller
 from .thread_events import ThreadEncoder, ThreadFilter, position_of, seq_of
-from .threads import Thread, ThreadReader
+from .threads import PATH, Thread, ThreadReader
 
 _LARGEST_ID = 2**53 - 1
 Seq = Annotated[int, Field(ge=0, le=_LARGEST_ID)]
@@ -102,15 +103,23 @@ class EventStreamBody(Body):
 class ThreadProtocol:
     """The two routes of the thread protocol."""
 
-    def __init__(self, streams: ClientStreams, reader: ThreadReader, runs: ThreadRuns) -> None:
+    def __init__(self, streams: ClientStreams) -> None:
         self._streams = streams
-        self._reader = reader
-        self._runs = runs
+        self._reader = ThreadReader(streams.service)
+        self._runs = ThreadRuns(streams, self._reader)
         self._commands = {
             "run.start": self._start,
             "input.respond": self._respond,
             "input.inject": self._inject,
         }
+
+    def routes(self) -> list[FastRoute]:
+        thread = PATH + "/threads/{thread_id}"
+        return [
+            fast_route("POST", thread + "/stream/events", self.events),
+            # Counts by itself.
+            fast_route("POST", thread + "/commands", self.command, counted=False),
+        ]
 
     async def command(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Do what a command says. What is wrong with it is a message of the protocol."""

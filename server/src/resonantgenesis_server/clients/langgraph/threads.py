@@ -21,6 +21,7 @@ from ...sessions.state import SessionState, TurnState
 from ..names import SessionAlias
 from .messages import MESSAGE_ID, MOST_MESSAGES, Json, interrupts_in, page_messages
 
+PATH = "/langgraph"
 PROTOCOL = "langgraph"
 #: The entry of a session's metadata that names its thread.
 THREAD = "thread_id"
