@@ -14,6 +14,8 @@ ARGS ?=
 # The documentation and the console, in the server's package.
 SITE := server/src/resonantgenesis_server/site/index.html
 CONSOLE := server/src/resonantgenesis_server/console/index.html
+# What the tests in Python stand on.
+PYTHON_TESTS := .venv/.collected $(SITE) $(CONSOLE) .venv-guide/.done .venv-frameworks/.done tests/clients/node_modules/.done
 # How often `make soak` runs the whole suite under load.
 RUNS ?= 20
 # The tests start hundreds of servers and commands; without it each would compile all that is ours.
@@ -33,10 +35,12 @@ serve: .venv/.run ## Run the server on 127.0.0.1:8080
 	@$(BIN)/resonantgenesis serve $(ARGS)
 
 # What ARGS chooses among the tests only pytest understands: with it, Python's run alone.
-test: test-python $(if $(ARGS),,test-typescript test-bounds) ## Run every test but the long campaigns
+test: $(PYTHON_TESTS) ## Run every test but the long campaigns
+	@scripts/system.sh
+	@$(if $(ARGS),$(MAKE) --no-print-directory test-python,scripts/tests.sh)
 
 # Each worker has a stretch of its own, so that what a module's tests share is made once.
-test-python: .venv/.dev $(SITE) $(CONSOLE) .venv-guide/.done .venv-frameworks/.done tests/clients/node_modules/.done ## Run those in Python alone: ARGS="-k sse"
+test-python: $(PYTHON_TESTS) ## Run those in Python alone: ARGS="-k sse"
 	@scripts/system.sh
 	@$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not soak" $(ARGS)
 
@@ -105,6 +109,11 @@ clean: ## Remove what the verbs made, but no data
 	@scripts/venv.sh
 	@scripts/install.sh dev
 	@touch .venv/.run $@
+
+# The first time, each worker would compile all tests by itself.
+.venv/.collected: | .venv/.dev
+	@$(BIN)/pytest --collect-only -qq >/dev/null || true
+	@touch $@
 
 .venv-guide/.done: requirements/guide.txt | .venv/bin/python
 	@scripts/guide_env.sh

@@ -19,6 +19,9 @@ from support.s3 import Storage, running_storage
 
 # Collecting tests makes little garbage; looking for it took a third of the collection's time.
 gc.disable()
+# A tool for bills of materials brings it, and jsonschema would import it: a second of work that no
+# server of a user does.
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 
 
 # How long an example takes tells of the machine's load.

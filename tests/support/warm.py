@@ -131,6 +131,7 @@ if __name__ == "__main__":
     # As for the command itself: its own folder comes first.
     sys.path[0] = str(Path(sys.executable).parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # as in conftest.py
     from resonantgenesis_server.cli import main
     from resonantgenesis_server.workers.main import importing
 
