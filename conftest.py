@@ -14,6 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "tests"))
 
+from support.certificates import share_certificates
 from support.postgres import PostgresMissing, PostgresServer
 from support.s3 import Storage, running_storage
 
@@ -22,6 +23,7 @@ gc.disable()
 # A tool for bills of materials brings it, and jsonschema would import it: a second of work that no
 # server of a user does.
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+share_certificates()
 
 
 # How long an example takes tells of the machine's load.

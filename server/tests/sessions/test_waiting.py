@@ -11,7 +11,7 @@ from resonantgenesis_server.agents.declared import agent as declare
 from resonantgenesis_server.agents.engines.python import PythonAgent
 from resonantgenesis_server.model.chunks import AgentChunk, Ask, Keep, Step, ToolCall, ToolResult
 from resonantgenesis_server.model.errors import Conflict, InvalidRequest, NotFound, SessionBusy
-from resonantgenesis_server.sessions import agent_run
+from resonantgenesis_server.sessions import agent_run, asks
 from resonantgenesis_server.sessions.range import ReadFrom
 from resonantgenesis_server.sessions.turn_limit import TurnLimit
 
@@ -500,6 +500,8 @@ async def test_an_agent_on_a_loop_of_its_own(
     rig: Rig, isolated: bool, hold: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agent_run, "HOLD_SECONDS", hold)
+    # On a busy machine a thread asks three times over more than the usual 10 ms.
+    monkeypatch.setattr(asks, "_GATHER", 0.5)
     agent = PythonAgent("tests:three", three)
     agent.is_isolated = isolated
     rig.agents["three"] = agent
