@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 
 from .postgres import PostgresServer
+from .proxy import TcpProxy
 from .server import ServerProcess, bearer
 from .wire import Frame, dense, execute, frames, read_all
 
@@ -36,39 +37,8 @@ _AGAIN = {502, 503, 504}
 Copy = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-class _Proxy:
-    """A TCP proxy: its connections and their end."""
-
-    def __init__(self) -> None:
-        self.port = 0
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
-            yield
-        finally:
-            server.close()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        try:
-            # Cancelled when it closes: the task's owner is a callback that would complain.
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                await self._serve(reader, writer)
-        finally:
-            writer.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        raise NotImplementedError
+class _Forwarder(TcpProxy):
+    """A TCP proxy in which each direction ends by itself."""
 
     async def _both_ways(
         self,
@@ -105,7 +75,7 @@ async def _plainly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
         await writer.drain()
 
 
-class Balancer(_Proxy):
+class Balancer(_Forwarder):
     """Gives each connection to the next node that takes it, as simple balancers do."""
 
     def __init__(self, ports: Callable[[], Sequence[int]]) -> None:
@@ -131,7 +101,7 @@ class Balancer(_Proxy):
                 return
 
 
-class DatabaseWay(_Proxy):
+class DatabaseWay(_Forwarder):
     """The network between a node and its database. What is cut is held back, not lost, as TCP
     does it: when it is healed everything comes that was under way."""
 

@@ -1,4 +1,4 @@
-"""A TCP proxy that does to a server's answers what bad networks and boxes on the way do."""
+"""TCP proxies; one does to a server's answers what bad networks and boxes on the way do."""
 
 from __future__ import annotations
 
@@ -9,32 +9,21 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Self
 
 #: What can become of a connection; `pass` leaves it alone.
 MODES = ("pass", "cut", "reset", "stall", "dribble", "buffer")
 
 
-class EvilProxy:
-    """`choose` names the treatment of each connection, in the order in which they come.
+class TcpProxy:
+    """A TCP proxy: its connections and their end."""
 
-    cut, reset, stall: after `budget()` bytes. dribble: one byte at a time. buffer: everything is
-    held back until the server closes or sends the last piece of a chunked body.
-    """
-
-    def __init__(self, upstream: int, choose: Callable[[], str], rng: random.Random) -> None:
-        self.connections = 0
+    def __init__(self) -> None:
         self.port = 0
-        self.budget: Callable[[], int] = lambda: rng.randrange(1, 8_000)
-        self._upstream = upstream
-        self._choose = choose
         self._tasks: set[asyncio.Task[None]] = set()
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[EvilProxy]:
+    async def running(self) -> AsyncIterator[Self]:
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         try:
@@ -47,12 +36,42 @@ class EvilProxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        if task is not None:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            # Cancelled when it closes: the task's owner is a callback that would complain.
+            with contextlib.suppress(OSError, asyncio.CancelledError):
+                await self._serve(reader, writer)
+        finally:
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        raise NotImplementedError
+
+
+class EvilProxy(TcpProxy):
+    """`choose` names the treatment of each connection, in the order in which they come.
+
+    cut, reset, stall: after `budget()` bytes. dribble: one byte at a time. buffer: everything is
+    held back until the server closes or sends the last piece of a chunked body.
+    """
+
+    def __init__(self, upstream: int, choose: Callable[[], str], rng: random.Random) -> None:
+        super().__init__()
+        self.connections = 0
+        self.budget: Callable[[], int] = lambda: rng.randrange(1, 8_000)
+        self._upstream = upstream
+        self._choose = choose
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         mode = self._choose()
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        with contextlib.suppress(asyncio.IncompleteReadError):
             up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
             upward = asyncio.create_task(_copy(reader, up_writer))
             try:
@@ -61,7 +80,6 @@ class EvilProxy:
                 upward.cancel()
                 await asyncio.gather(upward, return_exceptions=True)
                 up_writer.close()
-        writer.close()
 
     async def _downward(
         self, mode: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import random
@@ -15,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ import httpx
 from resonantgenesis import SyncResonantGenesis
 from resonantgenesis.serving import AgentError, Ask, Keep, Step, ToolCall, ToolResult, Turn, Usage
 
+from support.proxy import TcpProxy
 from support.server import KEY, PATIENCE, TESTS, ServerProcess
 
 # -- handlers ------------------------------------------------------------------------------
@@ -211,41 +210,24 @@ def listed(server: ServerProcess) -> list[dict[str, Any]]:
     return found
 
 
-class CuttingProxy:
+class CuttingProxy(TcpProxy):
     """A TCP proxy that cuts each connection after a number of bytes in either direction."""
 
     def __init__(self, upstream: int, rng: random.Random, budget: tuple[int, int]) -> None:
-        self.port = 0
+        super().__init__()
         self.cuts = 0
         #: Whether connections are cut.
         self.is_evil = True
         self._upstream = upstream
         self._rng = rng
         self._budget = budget
-        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[CuttingProxy]:
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            yield self
-        finally:
-            server.close()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        with contextlib.suppress(OSError, asyncio.CancelledError):
             up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
             copies = {
                 asyncio.create_task(self._copy(reader, up_writer)),
@@ -257,7 +239,8 @@ class CuttingProxy:
                 for copy in copies:
                     copy.cancel()
                 up_writer.transport.abort()
-        writer.transport.abort()
+        finally:
+            writer.transport.abort()
 
     async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         left = self._rng.randrange(*self._budget)

@@ -37,6 +37,7 @@ Config = Annotated[
     typer.Option(help=f"TOML file; else {CONFIG_VARIABLE}, else ./{DEFAULT_FILE} if there is one."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON lines instead of text.")]
+Limit = Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")]
 
 
 def connect(

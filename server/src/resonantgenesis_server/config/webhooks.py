@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pydantic import BaseModel, ConfigDict, Field
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
-from pydantic_settings import NoDecode
-
-from ..agents.tools.settings import AllowedHost, listed
+from ..agents.tools.settings import AllowedHosts
 
 
 class WebhookSettings(BaseModel):
@@ -15,7 +12,7 @@ class WebhookSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    allow_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)] = Field(
+    allow_hosts: AllowedHosts = Field(
         default=(),
         description="HOST or HOST:PORT to which webhooks may lead though they are not on the public"
         " internet, such as `127.0.0.1` while developing; these may also be without TLS.",
@@ -45,10 +42,3 @@ class WebhookSettings(BaseModel):
     organization_concurrency: int = Field(
         default=50, ge=1, le=1_000, description="Deliveries at once for one organization."
     )
-
-    @field_validator("allow_hosts")
-    @classmethod
-    def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
-        for host in hosts:
-            AllowedHost.parse(host)
-        return hosts

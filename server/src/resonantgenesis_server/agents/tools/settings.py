@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -80,6 +81,18 @@ class AllowedHost:
         return self.host == host.lower().rstrip(".") and self.port in {None, port}
 
 
+def _checked_hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
+    for host in hosts:
+        AllowedHost.parse(host)
+    return hosts
+
+
+#: HOST or HOST:PORT each.
+AllowedHosts = Annotated[
+    tuple[str, ...], NoDecode, BeforeValidator(listed), AfterValidator(_checked_hosts)
+]
+
+
 def _is_port(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) <= 65_535
 
@@ -91,7 +104,7 @@ class _Model(BaseModel):
 class FetchSettings(_Model):
     """The tool `fetch_url`."""
 
-    allow_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)] = Field(
+    allow_hosts: AllowedHosts = Field(
         default=(),
         description="HOST or HOST:PORT that `fetch_url` may reach though they are not on the public"
         " internet.",
@@ -99,13 +112,6 @@ class FetchSettings(_Model):
     max_bytes: int = Field(
         default=DEFAULT_MAX_BYTES, ge=KIB, le=64 * MIB, description="Of an answer that are read."
     )
-
-    @field_validator("allow_hosts")
-    @classmethod
-    def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
-        for host in hosts:
-            AllowedHost.parse(host)
-        return hosts
 
 
 class SearchSettings(_Model):

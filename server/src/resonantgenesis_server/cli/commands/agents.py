@@ -9,7 +9,7 @@ from rich.console import Console
 
 from .. import values
 from ..client import items
-from ..options import AsJson, Data, Url, connect
+from ..options import AsJson, Data, Limit, Url, connect
 from ..render import show_json, show_line, show_rows
 
 app = typer.Typer(no_args_is_help=True, help="List, create and delete agents.")
@@ -19,7 +19,7 @@ _COLUMNS = ("id", "name", "engine", "source")
 
 @app.command("list")
 def list_agents(
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 200,
+    limit: Limit = 200,
     as_json: AsJson = False,
     url: Url = None,
     data: Data = None,

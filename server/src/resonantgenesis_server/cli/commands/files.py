@@ -15,7 +15,7 @@ from rich.console import Console
 from .. import values
 from ..client import PATIENCE, Patience, items
 from ..errors import UsageProblem, using_file
-from ..options import AsJson, Data, Url, connect, to_stderr
+from ..options import AsJson, Data, Limit, Url, connect, to_stderr
 from ..render import one_line, show_fields, show_json, show_line, show_rows
 
 #: Takes the number of bytes that are through, and of all bytes, None if unknown.
@@ -107,7 +107,7 @@ def get(
 @app.command("ls")
 def list_files(
     session: Annotated[str | None, typer.Option(help="Only those made in this session.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 50,
+    limit: Limit = 50,
     as_json: AsJson = False,
     url: Url = None,
     data: Data = None,

@@ -11,7 +11,7 @@ from rich.console import Console
 from ...model.principal import METRICS, RESOURCES, SERVE
 from .. import values
 from ..client import items
-from ..options import AsJson, Data, Url, connect, to_stderr
+from ..options import AsJson, Data, Limit, Url, connect, to_stderr
 from ..render import show_fields, show_json, show_line, show_rows
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
@@ -37,7 +37,6 @@ ExpiresIn = Annotated[
         metavar="TIME", help="How long it is valid: 90d, 12h, or seconds. Without it: for ever."
     ),
 ]
-Limit = Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")]
 
 
 @app.command()

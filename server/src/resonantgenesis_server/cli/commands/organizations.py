@@ -9,10 +9,10 @@ from rich.console import Console
 
 from .. import values
 from ..client import items
-from ..options import AsJson, Data, Url, connect
+from ..options import AsJson, Data, Limit, Url, connect
 from ..render import show_rows
 from .export import export
-from .keys import ExpiresIn, Limit, Name, ScopesOption, lifetime, show_new_key, show_secret
+from .keys import ExpiresIn, Name, ScopesOption, lifetime, show_new_key, show_secret
 from .subjects import Yes, confirm, erase, show_erased
 
 app = typer.Typer(

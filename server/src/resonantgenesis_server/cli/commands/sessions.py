@@ -12,7 +12,7 @@ from .. import values
 from ..asks import question
 from ..client import PATIENCE, Patience, items
 from ..errors import UsageProblem
-from ..options import AsJson, Data, Url, connect, to_stderr
+from ..options import AsJson, Data, Limit, Url, connect, to_stderr
 from ..render import safe, show_fields, show_json, show_line, show_rows
 from ..view import ChunkView, summary
 
@@ -47,7 +47,7 @@ def list_sessions(
             " id begins so.",
         ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 50,
+    limit: Limit = 50,
     as_json: AsJson = False,
     url: Url = None,
     data: Data = None,
@@ -120,7 +120,7 @@ def stream(
 @app.command()
 def messages(
     session_id: SessionId,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 50,
+    limit: Limit = 50,
     as_json: AsJson = False,
     url: Url = None,
     data: Data = None,

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from .. import values
 from ..client import items
-from ..options import AsJson, Data, Url, connect
+from ..options import AsJson, Data, Limit, Url, connect
 from ..render import show_json, show_line, show_rows
 
 app = typer.Typer(no_args_is_help=True, help="List, create and delete teams of agents.")
@@ -28,7 +28,7 @@ class Strategy(StrEnum):
 
 @app.command("list")
 def list_teams(
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 200,
+    limit: Limit = 200,
     as_json: AsJson = False,
     url: Url = None,
     data: Data = None,

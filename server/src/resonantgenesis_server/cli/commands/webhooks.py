@@ -11,10 +11,10 @@ from rich.console import Console
 from .. import values
 from ..client import END, TAIL_PATIENCE, Patience, cursor_behind, items
 from ..errors import UsageProblem
-from ..options import AsJson, Data, Url, connect, to_stderr
+from ..options import AsJson, Data, Limit, Url, connect, to_stderr
 from ..render import show_fields, show_json, show_line, show_rows
 from .events import Filters, Patterns
-from .keys import Limit, show_secret
+from .keys import show_secret
 
 app = typer.Typer(no_args_is_help=True, help="Send events to addresses, and see what became of it.")
 

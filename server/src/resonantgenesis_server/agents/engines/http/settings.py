@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pydantic import BaseModel, ConfigDict, Field
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
-from pydantic_settings import NoDecode
-
-from ...tools.settings import AllowedHost, listed
+from ...tools.settings import AllowedHosts
 
 
 class HttpAgentSettings(BaseModel):
@@ -15,7 +12,7 @@ class HttpAgentSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    allow_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)] = Field(
+    allow_hosts: AllowedHosts = Field(
         default=(),
         description="HOST or HOST:PORT at which agents of the engine `http` may be though they are"
         " not on the public internet; these may also be without TLS.",
@@ -26,10 +23,3 @@ class HttpAgentSettings(BaseModel):
         le=86_400,
         description="Seconds without a byte after which an agent's endpoint is taken for dead.",
     )
-
-    @field_validator("allow_hosts")
-    @classmethod
-    def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
-        for host in hosts:
-            AllowedHost.parse(host)
-        return hosts
