@@ -7,6 +7,6 @@ cd "$(dirname "$0")/.."
 status=0
 python3 -m venv build/audit
 build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
-build/audit/bin/pip-audit --disable-pip --require-hashes --requirement requirements/image.txt || status=1
+build/audit/bin/pip-audit --strict --disable-pip --require-hashes --requirement requirements/image.txt || status=1
 npm audit --omit=dev || status=1
 exit "$status"
