@@ -1,7 +1,7 @@
-/** The clients of the console, and the endpoints that the SDK does not have. */
+/** The clients of the console. */
 
-import type { Page } from '@resonantgenesis/sdk';
-import { ConnectionLost, ResonantGenesis, StreamError } from '@resonantgenesis/sdk';
+import { ResonantGenesis, StreamError } from '@resonantgenesis/sdk';
+import { Admin } from '@resonantgenesis/sdk/admin';
 import { Webhooks } from '@resonantgenesis/sdk/webhooks';
 import { QueryCache, QueryClient } from '@tanstack/react-query';
 import { freshToken, signOut } from './credential/credential.ts';
@@ -34,6 +34,10 @@ export const client = new ResonantGenesis({
 const single = { ...options, maxRetries: 0 };
 export const calls = new ResonantGenesis(single);
 export const webhooks = new Webhooks(single);
+export const admin = new Admin(single);
+/** With the server's bootstrap key, which may do what no token may. */
+export const operator = (token: string) =>
+  new Admin({ baseUrl: location.origin, token, maxRetries: 0 });
 /** For files, whose transfers go on where they were. The browser's own `fetch` shows progress. */
 export const transfers = new ResonantGenesis({ ...options, maxRetries: Number.POSITIVE_INFINITY });
 
@@ -65,46 +69,3 @@ export const queries = new QueryClient({
 
 // What is shown says at once that the network is gone, unless the server answers without one.
 addEventListener('offline', () => void queries.invalidateQueries());
-
-interface Listed<T> {
-  readonly data: readonly T[];
-  readonly next_cursor: string | null;
-}
-
-/** One page of an endpoint that the SDK does not have. Throws as `call`. */
-export async function listed<T>(
-  path: string,
-  cursor?: string,
-  key?: string,
-): Promise<Pick<Page<T>, 'data' | 'nextCursor'>> {
-  const query = new URLSearchParams({ limit: '50', ...(cursor && { cursor }) });
-  const address = `${path}${path.includes('?') ? '&' : '?'}${query}`;
-  const page = await call<Listed<T>>('GET', address, undefined, key);
-  return { data: page.data, nextCursor: page.next_cursor };
-}
-
-/** One call of the API, with the token or with another key. Throws StreamError. */
-export async function call<T>(
-  method: string,
-  path: string,
-  body?: object,
-  key?: string,
-  signal: AbortSignal | null = null,
-): Promise<T> {
-  const headers: Record<string, string> = {
-    Authorization: `Bearer ${key ?? (await freshToken())}`,
-  };
-  if (body !== undefined) headers['Content-Type'] = 'application/json';
-  const content = body !== undefined && { body: JSON.stringify(body) };
-  const init = { method, headers, signal, ...content };
-  const answer = await fetch(path, init).catch((cause: unknown) => {
-    throw new ConnectionLost('The server cannot be reached.', { cause });
-  });
-  if (answer.ok) return answer.status === 204 ? (undefined as T) : await answer.json();
-  const error = (await answer.json().catch(() => null))?.error;
-  throw new StreamError(error?.message ?? `The server answered ${answer.status}.`, {
-    code: error?.code,
-    details: error?.details,
-    status: answer.status,
-  });
-}

@@ -1,7 +1,7 @@
 /** What a turn is asked with besides its goal. */
 import type { ExecuteParams } from '@resonantgenesis/sdk';
 import { useQuery } from '@tanstack/react-query';
-import { call } from '../api.ts';
+import { admin } from '../api.ts';
 import { may } from '../credential/credential.ts';
 import { Field } from '../ui/parts.tsx';
 
@@ -14,12 +14,6 @@ export interface Setup {
   readonly tools: readonly string[] | null;
 }
 export const NO_SETUP: Setup = { context: '', maxSteps: '', timeout: '', model: '', tools: null };
-
-interface Tool {
-  readonly name: string;
-  readonly description: string;
-  readonly problem: string | null;
-}
 
 /** The parameters of an execute. Throws an Error for people if the context is no object. */
 export function paramsOf(setup: Setup): Partial<ExecuteParams> {
@@ -94,7 +88,7 @@ function ToolsField(props: { tools: Setup['tools']; onChange: (tools: Setup['too
   const { tools, onChange } = props;
   const offered = useQuery({
     queryKey: ['tools'],
-    queryFn: async () => (await call<{ data: readonly Tool[] }>('GET', '/v1/tools')).data,
+    queryFn: async () => (await admin.tools.list()).data,
     enabled: tools !== null,
   });
   return (

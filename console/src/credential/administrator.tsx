@@ -1,7 +1,7 @@
 /** The server's bootstrap key: what no token may do. It is kept in the page's memory alone. */
 import type { ReactNode } from 'react';
 import { useState, useSyncExternalStore } from 'react';
-import { call } from '../api.ts';
+import { operator } from '../api.ts';
 import { TextField } from '../ui/form.tsx';
 import { credential } from './credential.ts';
 
@@ -38,7 +38,7 @@ export function AskForBootstrapKey(props: { children: ReactNode }) {
     setBusy(true);
     setProblem('');
     try {
-      await call('GET', '/v1/organizations?limit=1', undefined, given.trim());
+      await operator(given.trim()).organizations.list({ limit: 1 });
       set(given.trim());
     } catch (error) {
       setProblem(error instanceof Error ? error.message : String(error));

@@ -4,19 +4,25 @@ import type { KeyboardEvent } from 'react';
 import { useEffect, useId, useState } from 'react';
 import { calls } from '../api.ts';
 import { may, signOut } from '../credential/credential.ts';
+import { titleOf } from '../title.ts';
 import { Dialog } from '../ui/parts.tsx';
+import { useSettled } from '../ui/settled.ts';
 import { toggleTheme } from '../ui/theme.ts';
 import type { Page } from './keys.ts';
 import './keyboard.css';
 
 /** Commands that are shown at once. */
 const MOST = 40;
-const SESSION = /^sess_\w+$/;
+/** Sessions that are offered, and characters of a search. */
+const FOUND = 20;
+const LONGEST = 200;
 
 interface Command {
   readonly id: string;
   readonly name: string;
   readonly kind: string;
+  /** The server has found it for what is typed. */
+  readonly isFound?: boolean;
   run(): void;
 }
 
@@ -33,7 +39,8 @@ export default function Palette(props: PaletteProps) {
   const id = useId();
   const words = query.toLowerCase().split(/\s+/).filter(Boolean);
   const found = useCommands(props, query.trim())
-    .filter(({ name, kind }) => {
+    .filter(({ name, kind, isFound }) => {
+      if (isFound) return true;
       const text = `${kind} ${name}`.toLowerCase();
       return words.every((word) => text.includes(word));
     })
@@ -100,7 +107,7 @@ export default function Palette(props: PaletteProps) {
       </div>
       {found.length === 0 && (
         <p className="muted small" role="status">
-          Nothing of that name. The whole id of a session opens it.
+          Nothing of that name, and no session with these words.
         </p>
       )}
     </Dialog>
@@ -110,9 +117,13 @@ export default function Palette(props: PaletteProps) {
 /** All that the credential may do. */
 function useCommands({ pages, onHelp }: PaletteProps, query: string): readonly Command[] {
   const navigate = useNavigate();
+  const search = useSettled(query);
   const sessions = useQuery({
-    queryKey: ['palette', 'sessions'],
-    queryFn: async () => [...(await calls.sessions.list({ limit: 100 })).data],
+    queryKey: ['palette', 'sessions', search],
+    queryFn: async () => {
+      const params = { limit: FOUND, ...(search && { search: search.slice(0, LONGEST) }) };
+      return [...(await calls.sessions.list(params)).data];
+    },
     enabled: may('sessions:read'),
   });
   const agents = useQuery({
@@ -120,9 +131,6 @@ function useCommands({ pages, onHelp }: PaletteProps, query: string): readonly C
     queryFn: async () => [...(await calls.agents.list({ limit: 100 })).data],
     enabled: may('sessions:write') && may('agents:read'),
   });
-  const ids = (sessions.data ?? []).map(({ sessionId }) => sessionId);
-  const isUnlisted = SESSION.test(query) && !ids.includes(query) && may('sessions:read');
-  const listed = [...(sessions.data ?? []), ...(isUnlisted ? [{ sessionId: query }] : [])];
   return [
     ...pages.map(({ to, name }) => ({
       id: to,
@@ -145,10 +153,11 @@ function useCommands({ pages, onHelp }: PaletteProps, query: string): readonly C
       run: () => location.assign('/docs/'),
     },
     { id: 'out', name: 'Sign out', kind: 'account', run: () => signOut() },
-    ...listed.map((session) => ({
+    ...(sessions.data ?? []).map((session) => ({
       id: session.sessionId,
-      name: session.sessionId,
-      kind: 'agentId' in session ? `session of ${session.agentId}, ${session.status}` : 'session',
+      name: [titleOf(session), session.sessionId].filter(Boolean).join(' · '),
+      kind: `session of ${session.agentId}, ${session.status}`,
+      isFound: search !== '' && search === query,
       run: () =>
         void navigate({
           to: '/sessions/$sessionId',

@@ -1,7 +1,7 @@
 /** A session's log in pages that are read when somebody looks at them, and its growing end. */
 
-import { StreamError } from '@resonantgenesis/sdk';
-import { call, client, isPassing } from '../api.ts';
+import { type LogPage, StreamError } from '@resonantgenesis/sdk';
+import { admin, client, isPassing } from '../api.ts';
 
 /** Entries of a page, and pages that are kept. */
 const PAGE = 500;
@@ -21,11 +21,6 @@ export interface LogEntry {
   /** Milliseconds since 1970, with microseconds behind the point. */
   readonly at: number;
   readonly chunk: WireChunk;
-}
-
-interface Poll {
-  readonly events: readonly (WireChunk & { readonly position: number; readonly at: string })[];
-  readonly done: boolean;
 }
 
 /** The entries `earliest` to `head` of a log. Any of them is at most one read away. */
@@ -137,19 +132,12 @@ export class LogPages {
     for await (const _ of stream) break;
   }
 
-  async #read(after: number, limit: number, wait: number, signal?: AbortSignal): Promise<Poll> {
-    const query = `after=${after}&limit=${limit}&wait=${wait}&times=true`;
-    return call(
-      'GET',
-      `/v1/sessions/${this.sessionId}/events?${query}`,
-      undefined,
-      undefined,
-      signal,
-    );
+  #read(after: number, limit: number, wait: number, signal?: AbortSignal): Promise<LogPage> {
+    return admin.logs.read(this.sessionId, { after, limit, wait, signal });
   }
 
   /** Puts entries behind those that are kept; a page that nobody has looked at is not begun. */
-  #take(events: Poll['events']): void {
+  #take(events: LogPage['events']): void {
     for (const { position, at, ...chunk } of events) {
       const page = pageOf(position);
       const [first] = this.#boundsOf(page);

@@ -1,24 +1,6 @@
 /** What the server does, second by second: rates and percentiles from counts that only grow. */
-import { call } from '../api.ts';
-
-interface Histogram {
-  readonly bounds: readonly number[];
-  /** Values up to each bound; last all values. */
-  readonly counts: readonly number[];
-}
-
-export interface NodeMetrics {
-  readonly node: string;
-  readonly uptime_seconds: number;
-  readonly open_streams: number;
-  readonly viewers: { readonly live: number; readonly behind: number };
-  readonly open_turns: { readonly running: number; readonly queued: number };
-  readonly ended_turns: Readonly<Record<string, number>>;
-  readonly chunks: number;
-  readonly first_chunk: Histogram;
-  readonly append_to_socket: Histogram;
-  readonly limits_hit: Readonly<Record<string, number>>;
-}
+import type { Histogram, NodeMetrics } from '@resonantgenesis/sdk';
+import { admin, operator } from '../api.ts';
 
 /** What all nodes said in one second. */
 export interface Sample {
@@ -41,14 +23,10 @@ export async function sampled(
   whose: Whose,
   key?: string,
 ): Promise<readonly Sample[]> {
-  const said = await call<{ data: NodeMetrics[]; waiting_turns: number }>(
-    'GET',
-    `/v1/metrics?of=${whose}`,
-    undefined,
-    key,
-  );
+  const { metrics } = key === undefined ? admin : operator(key);
+  const said = await metrics.read(whose);
   const at = Date.now() / 1000;
-  const sample = { at, nodes: said.data, waiting: said.waiting_turns };
+  const sample = { at, nodes: said.data, waiting: said.waitingTurns };
   return [...before.filter((one) => at - one.at < KEPT), sample];
 }
 
@@ -74,7 +52,7 @@ export function byWord(
 /** Chunks a second that a node stored between two samples; 0 for a node that is new. */
 export function rateOf(node: NodeMetrics, before: Sample | undefined): number {
   const earlier = before?.nodes.find((one) => one.node === node.node);
-  const seconds = node.uptime_seconds - (earlier?.uptime_seconds ?? node.uptime_seconds);
+  const seconds = node.uptimeSeconds - (earlier?.uptimeSeconds ?? node.uptimeSeconds);
   return earlier === undefined || seconds <= 0 ? 0 : (node.chunks - earlier.chunks) / seconds;
 }
 
@@ -100,11 +78,11 @@ export function curvesOf(samples: readonly Sample[]): Curves {
       ),
     ],
     streams: [
-      samples.map((sample) => total(sample, (node) => node.open_streams)),
+      samples.map((sample) => total(sample, (node) => node.openStreams)),
       samples.map((sample) => total(sample, (node) => node.viewers.behind)),
     ],
-    firstChunk: percentiles((node) => node.first_chunk),
-    appendToSocket: percentiles((node) => node.append_to_socket),
+    firstChunk: percentiles((node) => node.firstChunk),
+    appendToSocket: percentiles((node) => node.appendToSocket),
   };
 }
 

@@ -2,7 +2,7 @@ import type { PlatformEvent } from '@resonantgenesis/sdk';
 import { useEvents } from '@resonantgenesis/sdk/react';
 import { Pause, Play, Send } from 'lucide-react';
 import { useState } from 'react';
-import { call } from '../api.ts';
+import { calls } from '../api.ts';
 import { may } from '../credential/credential.ts';
 import { Form, TextField } from '../ui/form.tsx';
 import { Ago, Dialog, Empty, Json, Page, say, Table } from '../ui/parts.tsx';
@@ -135,7 +135,7 @@ function Publish(props: { onClose: () => void }) {
   const [type, setType] = useState('app.test');
   const [data, setData] = useState('{"hello": "world"}');
   async function publish() {
-    await call('POST', '/v1/events', { type, data: JSON.parse(data) });
+    await calls.events.publish(type, JSON.parse(data));
     props.onClose();
     say('Published');
   }

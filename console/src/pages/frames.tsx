@@ -1,7 +1,7 @@
 import type { SessionData } from '@resonantgenesis/sdk';
 import { Copy } from 'lucide-react';
 import { useEffect, useState } from 'react';
-import { call } from '../api.ts';
+import { calls } from '../api.ts';
 import { freshToken } from '../credential/credential.ts';
 import { Choice } from '../ui/form.tsx';
 import { copy, IconButton, number, sayWhy } from '../ui/parts.tsx';
@@ -202,9 +202,8 @@ async function* run({ session, turn }: Place, signal: AbortSignal): AsyncGenerat
 /** The messages of a socket both ways, from its sign-in to the end of the turn. */
 async function* messages({ session, turn }: Place, signal: AbortSignal): AsyncGenerator<string> {
   const { sessionId } = session;
-  const steps = `/v1/sessions/${sessionId}/steps?turn=${turn}&limit=1`;
-  const { data } = await call<{ data: readonly { position: number }[] }>('GET', steps);
-  const after = (data[0]?.position ?? 1) - 1;
+  const [first] = await calls.sessions.steps(sessionId, { turn });
+  const after = (first?.position ?? 1) - 1;
   const socket = new WebSocket(`${location.origin.replace(/^http/, 'ws')}/v1/ws`);
   const waiting: string[] = [];
   let wake = () => {};

@@ -1,38 +1,13 @@
+import type { ApiKey } from '@resonantgenesis/sdk';
+import { SCOPES } from '@resonantgenesis/sdk/admin';
 import { Plus } from 'lucide-react';
 import { useState } from 'react';
-import { call, listed, queries } from '../api.ts';
+import { admin, queries } from '../api.ts';
 import { credential, may } from '../credential/credential.ts';
 import { ChoiceField, Form, TextField } from '../ui/form.tsx';
 import { List, useListing } from '../ui/list.tsx';
 import { Ago, Confirm, Empty, Page, ShownOnce } from '../ui/parts.tsx';
 
-interface Key {
-  readonly id: string;
-  readonly name: string;
-  readonly scopes: readonly string[];
-  readonly created_at: string;
-  readonly expires_at: string | null;
-  readonly revoked_at: string | null;
-}
-
-const NOUNS = [
-  'agents',
-  'sessions',
-  'events',
-  'files',
-  'teams',
-  'webhooks',
-  'usage',
-  'keys',
-  'tokens',
-  'subjects',
-];
-const SCOPES = [
-  ...NOUNS.flatMap((noun) => [`${noun}:read`, `${noun}:write`]),
-  'agents:serve',
-  'metrics:read',
-  'audit:read',
-];
 /** Seconds that a key lives, in words. */
 const LIVES = {
   '': 'never',
@@ -43,9 +18,9 @@ const LIVES = {
 
 /** The organization's API keys. A key is shown once, when it is made. */
 export function Keys() {
-  const listing = useListing(['keys'], (cursor) => listed<Key>('/v1/keys', cursor));
+  const listing = useListing(['keys'], (cursor) => admin.keys.list({ limit: 50, cursor }));
   const [making, setMaking] = useState(false);
-  const [revoking, setRevoking] = useState<Key | null>(null);
+  const [revoking, setRevoking] = useState<ApiKey | null>(null);
   const changed = () => queries.invalidateQueries({ queryKey: ['keys'] });
 
   return (
@@ -75,13 +50,13 @@ export function Keys() {
             ),
           },
           { name: 'Scopes', className: 'mono small', cell: (key) => key.scopes.join(' ') },
-          { name: 'Made', className: 'muted', cell: (key) => <Ago time={key.created_at} /> },
+          { name: 'Made', className: 'muted', cell: (key) => <Ago time={key.createdAt} /> },
           { name: 'State', cell: (key) => <KeyState of={key} /> },
         ]}
         actions={
           may('keys:write') &&
           ((key) =>
-            !key.revoked_at && (
+            !key.revokedAt && (
               <button
                 className="button quiet danger"
                 type="button"
@@ -106,39 +81,35 @@ export function Keys() {
         title={`Revoke ${revoking?.name}?`}
         description="Whoever uses it is refused within two seconds, and so are its client tokens. This cannot be undone."
         action="Revoke"
-        onConfirm={() => revoking && call('DELETE', `/v1/keys/${revoking.id}`).then(changed)}
+        onConfirm={() => revoking && admin.keys.revoke(revoking.id).then(changed)}
       />
     </Page>
   );
 }
 
-function KeyState(props: { of: Key }) {
-  const { revoked_at, expires_at } = props.of;
-  if (revoked_at) return <span className="badge bad">revoked</span>;
-  if (!expires_at) return <span className="badge good">valid</span>;
-  const has = Date.parse(expires_at) > Date.now() ? 'ends' : 'ended';
+function KeyState(props: { of: ApiKey }) {
+  const { revokedAt, expiresAt } = props.of;
+  if (revokedAt) return <span className="badge bad">revoked</span>;
+  if (!expiresAt) return <span className="badge good">valid</span>;
+  const has = Date.parse(expiresAt) > Date.now() ? 'ends' : 'ended';
   return (
     <span className={`badge ${has === 'ends' ? 'warn' : ''}`}>
-      {has} <Ago time={expires_at} />
+      {has} <Ago time={expiresAt} />
     </span>
   );
 }
 
 function NewKey(props: { onClose: () => void }) {
   const own = credential.get()?.scopes ?? [];
-  const offered = own.includes('*') ? ['*', ...SCOPES] : SCOPES.filter(may);
+  const offered = own.includes('*') ? SCOPES : SCOPES.filter(may);
   const [name, setName] = useState('');
   const [scopes, setScopes] = useState<readonly string[]>(['sessions:write', 'agents:read']);
   const [life, setLife] = useState('');
   const [made, setMade] = useState<string | null>(null);
 
   async function make() {
-    const answer = await call<{ key: string }>('POST', '/v1/keys', {
-      name,
-      scopes,
-      ...(life && { expires_in: Number(life) }),
-    });
-    setMade(answer.key);
+    const expiresIn = life ? Number(life) : undefined;
+    setMade((await admin.keys.create({ name, scopes, expiresIn })).key ?? '');
   }
 
   if (made !== null) {

@@ -1,19 +1,11 @@
+import type { Organization, OrganizationParams } from '@resonantgenesis/sdk';
 import { KeyRound, Pencil, Plus, Power } from 'lucide-react';
 import { useState } from 'react';
-import { call, listed, queries } from '../api.ts';
+import { operator, queries } from '../api.ts';
 import { AskForBootstrapKey, useAdministrator } from '../credential/administrator.tsx';
 import { Form, TextField } from '../ui/form.tsx';
 import { List, useListing } from '../ui/list.tsx';
 import { Ago, Confirm, Empty, IconButton, Page, ShownOnce, say, sayWhy } from '../ui/parts.tsx';
-
-interface Organization {
-  readonly id: string;
-  readonly name: string;
-  readonly created_at: string;
-  readonly disabled_at: string | null;
-}
-
-const PATH = '/v1/organizations';
 
 /** The separate tenants of the server, for its operator. */
 export function Organizations() {
@@ -32,9 +24,9 @@ export function Organizations() {
 type Open = 'new' | { readonly what: 'rename' | 'key' | 'disable'; readonly of: Organization };
 
 function OfServer(props: { bootstrapKey: string }) {
-  const { bootstrapKey } = props;
+  const { organizations } = operator(props.bootstrapKey);
   const listing = useListing(['organizations'], (cursor) =>
-    listed<Organization>(PATH, cursor, bootstrapKey),
+    organizations.list({ limit: 50, cursor }),
   );
   const [open, setOpen] = useState<Open | null>(null);
   const [secret, setSecret] = useState<string | null>(null);
@@ -46,8 +38,8 @@ function OfServer(props: { bootstrapKey: string }) {
     await queries.invalidateQueries({ queryKey: ['organizations'] });
   }
 
-  async function change(of: Organization, body: object, words: string) {
-    await call('PATCH', `${PATH}/${of.id}`, body, bootstrapKey);
+  async function change(of: Organization, params: OrganizationParams, words: string) {
+    await organizations.update(of.id, params);
     await done(words);
   }
 
@@ -71,16 +63,16 @@ function OfServer(props: { bootstrapKey: string }) {
           {
             name: 'Made',
             className: 'muted',
-            cell: (organization) => <Ago time={organization.created_at} />,
+            cell: (organization) => <Ago time={organization.createdAt} />,
           },
           {
             name: 'State',
-            cell: ({ disabled_at }) =>
-              disabled_at === null ? (
+            cell: ({ disabledAt }) =>
+              disabledAt === null ? (
                 <span className="badge good">enabled</span>
               ) : (
                 <span className="badge bad">
-                  disabled <Ago time={disabled_at} />
+                  disabled <Ago time={disabledAt} />
                 </span>
               ),
           },
@@ -99,9 +91,9 @@ function OfServer(props: { bootstrapKey: string }) {
             />
             <IconButton
               icon={Power}
-              name={`${of.disabled_at === null ? 'Disable' : 'Enable'} ${of.name}`}
+              name={`${of.disabledAt === null ? 'Disable' : 'Enable'} ${of.name}`}
               onClick={() =>
-                of.disabled_at === null
+                of.disabledAt === null
                   ? setOpen({ what: 'disable', of })
                   : change(of, { disabled: false }, `${of.name} is enabled`).catch(sayWhy)
               }
@@ -116,8 +108,7 @@ function OfServer(props: { bootstrapKey: string }) {
           name=""
           onClose={close}
           onSave={async (name) => {
-            const made = await call<{ key: { key: string } }>('POST', PATH, { name }, bootstrapKey);
-            setSecret(made.key.key);
+            setSecret((await organizations.create({ name })).key?.key ?? '');
             await done(`${name} is made`);
           }}
         />
@@ -139,9 +130,8 @@ function OfServer(props: { bootstrapKey: string }) {
           name="recovery"
           onClose={close}
           onSave={async (name) => {
-            const path = `${PATH}/${open.of.id}/keys`;
-            const body = { name, scopes: ['*'] };
-            setSecret((await call<{ key: string }>('POST', path, body, bootstrapKey)).key);
+            const made = await organizations.createKey(open.of.id, { name, scopes: ['*'] });
+            setSecret(made.key ?? '');
             await done(`The key of ${open.of.name} is made`);
           }}
         />

@@ -116,10 +116,10 @@ function Live(props: { whose: Whose; bootstrapKey: string | null }) {
         />
       </div>
       <div className="charts">
-        <Words title="Turns that ended" rows={byWord(now, (node) => node.ended_turns)}>
+        <Words title="Turns that ended" rows={byWord(now, (node) => node.endedTurns)}>
           None since the nodes started.
         </Words>
-        <Words title="Limits that held back" rows={byWord(now, (node) => node.limits_hit)}>
+        <Words title="Limits that held back" rows={byWord(now, (node) => node.limitsHit)}>
           None since the nodes started.
         </Words>
       </div>
@@ -137,7 +137,7 @@ function Figures(props: { now: Sample; curves: Curves }) {
     <div className="stats">
       <Stat
         name="streams open"
-        value={number.format(total(now, (node) => node.open_streams))}
+        value={number.format(total(now, (node) => node.openStreams))}
         note={<span className={behind > 0 ? 'warn-text' : 'muted'}>{behind} readers behind</span>}
       />
       <Stat
@@ -157,8 +157,8 @@ function Figures(props: { now: Sample; curves: Curves }) {
       />
       <Stat
         name="turns running"
-        value={number.format(total(now, (node) => node.open_turns.running))}
-        note={<span className="muted">{total(now, (node) => node.open_turns.queued)} queued</span>}
+        value={number.format(total(now, (node) => node.openTurns.running))}
+        note={<span className="muted">{total(now, (node) => node.openTurns.queued)} queued</span>}
       />
       <Stat
         name="waiting for answers"
@@ -229,16 +229,16 @@ function Nodes(props: { now: Sample; before: Sample | undefined }) {
               {node.node}
             </td>
             <td className="muted" data-label="Runs for">
-              {uptime(node.uptime_seconds)}
+              {uptime(node.uptimeSeconds)}
             </td>
             <td data-label="Turns">
-              {node.open_turns.running} running, {node.open_turns.queued} queued
+              {node.openTurns.running} running, {node.openTurns.queued} queued
             </td>
             <td className="figure" data-label="Chunks a second">
               {count(rateOf(node, props.before))}
             </td>
             <td className="figure" data-label="Streams">
-              {number.format(node.open_streams)}
+              {number.format(node.openStreams)}
             </td>
             <td className="figure" data-label="Behind">
               {number.format(node.viewers.behind)}

@@ -3,8 +3,10 @@ import { Link } from '@tanstack/react-router';
 import { useState } from 'react';
 import { calls } from '../api.ts';
 import { useFollow } from '../follow.ts';
+import { titleOf } from '../title.ts';
 import { List, useListing } from '../ui/list.tsx';
 import { Ago, Empty, Page, Status } from '../ui/parts.tsx';
+import { useSettled } from '../ui/settled.ts';
 
 const STATUSES = ['queued', 'running', 'waiting', 'completed', 'failed', 'cancelled', 'timeout'];
 
@@ -12,10 +14,13 @@ const STATUSES = ['queued', 'running', 'waiting', 'completed', 'failed', 'cancel
 export function Sessions() {
   const [status, setStatus] = useState('');
   const [agentId, setAgentId] = useState('');
-  const listing = useListing(['sessions', status, agentId], (cursor) =>
+  const [words, setWords] = useState('');
+  const search = useSettled(words.trim());
+  const listing = useListing(['sessions', status, agentId, search], (cursor) =>
     calls.sessions.list({
       limit: 50,
       cursor,
+      ...(search && { search }),
       ...(status && { status: status as SessionStatus }),
       ...(agentId && { agentId }),
     }),
@@ -29,7 +34,17 @@ export function Sessions() {
         <>
           <input
             className="input"
-            style={{ width: 180 }}
+            style={{ width: 260 }}
+            type="search"
+            placeholder="Title, question, subject or id"
+            aria-label="Search"
+            maxLength={200}
+            value={words}
+            onChange={(event) => setWords(event.target.value)}
+          />
+          <input
+            className="input"
+            style={{ width: 120 }}
             placeholder="Agent"
             aria-label="Agent"
             value={agentId}
@@ -55,21 +70,34 @@ export function Sessions() {
         listing={listing}
         idOf={(session) => session.sessionId}
         empty={
-          <Empty title="No sessions here">
-            <Link to="/play">Ask an agent</Link>, or choose another status.
-          </Empty>
+          search ? (
+            <Empty title={`No session has “${search}”`}>
+              Titles, first questions, agents, subjects and metadata were looked through, and the
+              beginnings of ids.{' '}
+              <button className="button quiet" type="button" onClick={() => setWords('')}>
+                Show all sessions
+              </button>
+            </Empty>
+          ) : (
+            <Empty title="No sessions here">
+              <Link to="/play">Ask an agent</Link>, or choose another status.
+            </Empty>
+          )
         }
         columns={[
           {
             name: 'Session',
             cell: (session) => (
-              <Link
-                to="/sessions/$sessionId"
-                params={{ sessionId: session.sessionId }}
-                className="mono"
-              >
-                {session.sessionId}
-              </Link>
+              <>
+                <Link
+                  to="/sessions/$sessionId"
+                  params={{ sessionId: session.sessionId }}
+                  className="mono"
+                >
+                  {session.sessionId}
+                </Link>
+                <div className="small muted title">{titleOf(session)}</div>
+              </>
             ),
           },
           { name: 'Agent', cell: (session) => session.agentId },

@@ -1,35 +1,11 @@
+import type { Budget as BudgetState, UsageRow } from '@resonantgenesis/sdk';
 import { useQuery } from '@tanstack/react-query';
 import { useMemo, useState } from 'react';
-import { call, listed } from '../api.ts';
+import { admin } from '../api.ts';
 import { Chart } from '../ui/chart.tsx';
 import { Choice } from '../ui/form.tsx';
 import { List, useListing } from '../ui/list.tsx';
 import { Ago, Empty, ListState, number, Page, Stat } from '../ui/parts.tsx';
-
-interface Sums {
-  readonly turns: number;
-  readonly input_tokens: number;
-  readonly output_tokens: number;
-  readonly total_tokens: number;
-  readonly steps: number;
-  readonly duration_ms: number;
-}
-interface Row extends Sums {
-  readonly day?: string;
-  readonly agent_id?: string;
-  readonly key_id?: string;
-}
-interface BudgetState {
-  readonly month: string;
-  readonly monthly_tokens: number;
-  readonly used_tokens: number;
-  readonly resets_at: string;
-}
-interface Usage {
-  readonly data: readonly Row[];
-  readonly totals: Sums;
-  readonly budget: BudgetState | null;
-}
 
 /** Seconds. */
 const DAY = 86_400;
@@ -42,10 +18,10 @@ export function UsagePage() {
   const [group, setGroup] = useState<keyof typeof GROUPS>('agent');
   const days = useQuery({
     queryKey: ['usage', 'days'],
-    queryFn: () => call<Usage>('GET', '/v1/usage?group_by=day&limit=100'),
+    queryFn: () => admin.usage.report({ groupBy: 'day', limit: 100 }),
   });
   const listing = useListing(['usage', group], (cursor) =>
-    listed<Row>(`/v1/usage?group_by=${group}`, cursor),
+    admin.usage.report({ groupBy: group, limit: 50, cursor }),
   );
   if (days.data === undefined) {
     return (
@@ -59,8 +35,8 @@ export function UsagePage() {
     <Page title="Usage">
       <div className="stats">
         <Stat name="turns, last 30 days" value={number.format(totals.turns)} />
-        <Stat name="tokens in" value={number.format(totals.input_tokens)} />
-        <Stat name="tokens out" value={number.format(totals.output_tokens)} />
+        <Stat name="tokens in" value={number.format(totals.inputTokens)} />
+        <Stat name="tokens out" value={number.format(totals.outputTokens)} />
       </div>
       {budget && <Budget state={budget} />}
       <section className="panel padded stack" aria-label="Tokens by day">
@@ -85,13 +61,13 @@ export function UsagePage() {
         columns={[
           { name: GROUPS[group], className: 'mono', cell: nameOf },
           { name: 'Turns', isFigure: true, cell: (row) => number.format(row.turns) },
-          { name: 'Tokens in', isFigure: true, cell: (row) => number.format(row.input_tokens) },
-          { name: 'Tokens out', isFigure: true, cell: (row) => number.format(row.output_tokens) },
+          { name: 'Tokens in', isFigure: true, cell: (row) => number.format(row.inputTokens) },
+          { name: 'Tokens out', isFigure: true, cell: (row) => number.format(row.outputTokens) },
           { name: 'Steps', isFigure: true, cell: (row) => number.format(row.steps) },
           {
             name: 'Seconds',
             isFigure: true,
-            cell: (row) => number.format(Math.round(row.duration_ms / 1000)),
+            cell: (row) => number.format(Math.round(row.durationMs / 1000)),
           },
         ]}
       />
@@ -99,31 +75,31 @@ export function UsagePage() {
   );
 }
 
-function nameOf(row: Row): string {
-  return row.day ?? row.agent_id ?? row.key_id ?? '';
+function nameOf(row: UsageRow): string {
+  return row.day ?? row.agentId ?? row.keyId ?? '';
 }
 
 function Budget(props: { state: BudgetState }) {
-  const { month, monthly_tokens, used_tokens, resets_at } = props.state;
-  const part = used_tokens / monthly_tokens;
+  const { month, monthlyTokens, usedTokens, resetsAt } = props.state;
+  const part = usedTokens / monthlyTokens;
   const look = part >= 1 ? 'bad' : part >= 0.8 ? 'warn' : '';
   return (
     <section className="panel padded stack" aria-label="Budget">
       <div className="row spread">
         <h2>Budget of {month}</h2>
         <span className="muted small">
-          begins anew <Ago time={resets_at} />
+          begins anew <Ago time={resetsAt} />
         </span>
       </div>
       <meter
         className={look}
-        max={monthly_tokens}
-        value={used_tokens}
+        max={monthlyTokens}
+        value={usedTokens}
         aria-label="Used of the budget"
       />
       <div className="row spread small">
         <span>
-          <b>{number.format(used_tokens)}</b> of {number.format(monthly_tokens)} tokens used (
+          <b>{number.format(usedTokens)}</b> of {number.format(monthlyTokens)} tokens used (
           {Math.round(100 * part)} %)
         </span>
         {part >= 1 && <span className="badge bad">used up: new turns are refused</span>}
@@ -132,9 +108,9 @@ function Budget(props: { state: BudgetState }) {
   );
 }
 
-function Days(props: { rows: readonly Row[] }) {
+function Days(props: { rows: readonly UsageRow[] }) {
   const [times, values] = useMemo(() => {
-    const used = new Map(props.rows.map((row) => [row.day, row.total_tokens]));
+    const used = new Map(props.rows.map((row) => [row.day, row.totalTokens]));
     const today = Math.floor(Date.now() / 1000 / DAY) * DAY;
     const days = Array.from({ length: 30 }, (_, index) => today - (29 - index) * DAY);
     const dayOf = (at: number) => new Date(at * 1000).toISOString().slice(0, 10);

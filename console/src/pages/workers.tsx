@@ -1,28 +1,17 @@
 import { Link } from '@tanstack/react-router';
 import { useAgents } from '../agents.ts';
-import { listed } from '../api.ts';
+import { admin } from '../api.ts';
 import { List, useListing } from '../ui/list.tsx';
 import { Ago, Empty, Page } from '../ui/parts.tsx';
-
-interface Worker {
-  readonly id: string;
-  readonly agent_id: string;
-  readonly name: string;
-  readonly node: string;
-  readonly capacity: number;
-  readonly running: number;
-  readonly draining: boolean;
-  readonly connected_at: string;
-}
 
 /** Milliseconds between two looks: nothing tells of workers that come and go. */
 const EACH = 2_000;
 
 /** Which process serves which agent, and how busy it is. */
 export function Workers() {
-  const listing = useListing(['workers'], () => listed<Worker>('/v1/workers'), EACH);
+  const listing = useListing(['workers'], () => admin.workers.list(), EACH);
   const agents = useAgents();
-  const served = new Set(listing.rows.map((worker) => worker.agent_id));
+  const served = new Set(listing.rows.map((worker) => worker.agentId));
   const left =
     listing.query.data === undefined
       ? []
@@ -50,8 +39,8 @@ export function Workers() {
           {
             name: 'Agent',
             cell: (worker) => (
-              <Link to="/play" search={{ agent: worker.agent_id }} className="mono">
-                {worker.agent_id}
+              <Link to="/play" search={{ agent: worker.agentId }} className="mono">
+                {worker.agentId}
               </Link>
             ),
           },
@@ -95,7 +84,7 @@ export function Workers() {
           {
             name: 'Connected',
             className: 'muted',
-            cell: (worker) => <Ago time={worker.connected_at} />,
+            cell: (worker) => <Ago time={worker.connectedAt} />,
           },
         ]}
       />

@@ -53,7 +53,9 @@ export function List<Row>(props: {
 }) {
   const { label, columns, actions } = props;
   const { rows, query } = props.listing;
-  if (rows.length === 0) return <ListState query={query} empty={props.empty} />;
+  // A search may have found nothing so far.
+  if (rows.length === 0 && !query.hasNextPage)
+    return <ListState query={query} empty={props.empty} />;
   return (
     <>
       {query.error && (

@@ -144,13 +144,13 @@ export class Sessions {
     return pageOf(raw, (one) => this.#session(one));
   }
 
-  /** The steps of a session's turns. */
-  async steps(sessionId: string): Promise<Step[]> {
+  /** The steps of a session's turns, or of one. */
+  async steps(sessionId: string, { turn }: { turn?: number } = {}): Promise<Step[]> {
     const { path } = itemRequest('GET', SESSIONS, sessionId, '/steps');
     const { allPages, listOf } = await load(() => import('./core/all-pages.js'), true);
     // A page holds as many as fit.
     const ask = async (cursor: string | undefined): Promise<Page<Step>> => {
-      return pageOf(await this.#transport.call(listRequest(path, { limit: 500, cursor })));
+      return pageOf(await this.#transport.call(listRequest(path, { turn, limit: 500, cursor })));
     };
     return listOf(allPages(ask));
   }

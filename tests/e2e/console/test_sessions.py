@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from playwright.async_api import expect
-from support.console import ask, browser_of, signed_in
-from support.server import ServerProcess
+from resonantgenesis import ResonantGenesis
+from support.console import ask, browser_of, check_barriers, signed_in
+from support.server import KEY, ServerProcess
 
 pytestmark = pytest.mark.anyio
 
@@ -36,3 +38,28 @@ async def test_the_log_and_the_frames_of_each_client(server: ServerProcess) -> N
         await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
         await page.get_by_role("heading", name="Sessions", exact=True).wait_for()
         assert await page.get_by_role("link", name="sess_").count() == 0
+
+
+async def test_a_search_asks_the_server(server: ServerProcess) -> None:
+    async with ResonantGenesis(base_url=server.url, api_key=KEY) as client:
+        made = await client.sessions.create("guide", metadata={"title": "Grüße aus Ulm"})
+        for _ in range(60):
+            await client.sessions.create("guide")
+    async with browser_of(server) as watched:
+        page = await signed_in(watched, server)
+        await page.goto(f"{server.url}/console/sessions")
+        rows = page.locator("tbody tr")
+        await expect(rows).to_have_count(50)
+        await page.get_by_label("Search").fill("ULM grüsse")
+        await expect(rows).to_have_count(1)
+        await expect(rows.last).to_contain_text(made.session_id)
+        await page.get_by_label("Search").fill("nothing like this")
+        await page.get_by_text("No session has “nothing like this”").wait_for()
+        await check_barriers(page)
+        await page.get_by_role("button", name="Show all sessions").click()
+        await expect(rows).to_have_count(50)
+        await page.keyboard.press("Escape")
+        await page.keyboard.press("Control+k")
+        await page.get_by_role("combobox", name="Command").fill("aus ulm")
+        await page.get_by_role("option", name="Grüße aus Ulm").click()
+        await expect(page).to_have_url(re.compile(made.session_id))
