@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -16,6 +17,7 @@ from resonantgenesis_server.log.postgres.log import is_events
 from support.fleet import SECRET, check_log, client_of, running
 from support.postgres import PostgresServer
 from support.server import COMMAND, Serve
+from support.server import running as server_running
 from support.wire import execute, read_all
 
 pytestmark = pytest.mark.anyio
@@ -133,3 +135,39 @@ async def test_commands_of_a_spread_store(
         assert [await read_all(client, each, resume_from=0) for each in sessions] == kept
         for each in sessions:
             assert (await event_types(client, each)).count(_COMPLETED) == 1
+
+
+def killed_copy(source: str, target: str) -> None:
+    """Begin a copy and kill it -9 amid its entries."""
+    begun = subprocess.Popen(
+        [*COMMAND, "store", "copy", source, target],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "RESONANTGENESIS_SECRET": SECRET},
+    )
+    assert begun.stderr is not None
+    with begun:
+        said = next((line for line in begun.stderr if "streams" in line), None)
+        begun.kill()
+    assert said is not None and begun.returncode == -signal.SIGKILL
+
+
+async def test_copies_that_are_killed_go_on(
+    postgres_server: PostgresServer, serve: Serve, tmp_path: Path
+) -> None:
+    server = serve(secret=SECRET)
+    async with server.client() as client:
+        long = (await execute(client, goal="count to 10000"))["session_id"]
+        sessions = [long, *await sessions_in_both(client)]
+        kept = [await read_all(client, each, resume_from=0) for each in sessions]
+    server.stop()
+    databases = ",".join(postgres_server.database() for _ in range(2))
+    way = [f"sqlite:{server.data}", databases, f"sqlite:{tmp_path / 'back'}"]
+    for source, target in pairwise(way):
+        await asyncio.to_thread(killed_copy, source, target)
+        again = await asyncio.to_thread(command, "store", "copy", source, target)
+        assert again.returncode == 0, again.stderr
+    with server_running(tmp_path / "back", secret=SECRET) as back:
+        async with back.client() as client:
+            assert [await read_all(client, each, resume_from=0) for each in sessions] == kept
