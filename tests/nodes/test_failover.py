@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from nodes.test_database import Acknowledged, check, start
+from nodes.test_database import Acknowledged, goal_of, start, to_the_end
 from support.fleet import (
     PATIENCE,
     SECRET,
@@ -89,7 +89,9 @@ async def one_failover(
     `move` leads new connections to the standby."""
     share = sessions // len(fleet.nodes)
     viewers = [
-        each for node in fleet.nodes for each in await start(fleet, node, share, "count to 400")
+        each
+        for node in fleet.nodes
+        for each in await start(fleet, node, share, goal_of(400, sessions))
     ]
     acknowledged = Acknowledged()
     async with watched(viewers) as tasks:
@@ -105,9 +107,7 @@ async def one_failover(
             await until(lambda: all(len(each.frames) > n or each.done for each, n in before))
             await until(lambda: len(acknowledged.answers) > known + 1)
             took = time.monotonic() - back
-        async with asyncio.timeout(PATIENCE):
-            await asyncio.gather(*tasks)
-    await check(fleet, viewers, "success")
+        await to_the_end(fleet, viewers, tasks)
     await acknowledged.check(fleet)
     assert fleet.living == fleet.nodes
     assert not [line for node in fleet.nodes for line in node.errors() if "dead" in line]

@@ -57,6 +57,8 @@ class Budget:
         self.monthly_tokens = monthly_tokens
         self._clock = clock
         self._counts: dict[str, _Count] = {}
+        #: Organizations whose billing.limit.reached may be due.
+        self._due: set[str] = set()
         #: Organizations that somebody has asked about, or whose count lacks events.
         self.asked: set[str] = set()
 
@@ -70,7 +72,8 @@ class Budget:
         newest month with a billing.limit.reached."""
         month = self.month
         written = limit_month is not None and limit_month >= month.name
-        self._counts[organization_id] = _Count(month, used, written)
+        count = self._counts[organization_id] = _Count(month, used, written)
+        self._note(organization_id, count)
 
     def add(self, organization_id: str, ended_at: float, tokens: int) -> bool:
         """Count a turn. Returns whether a billing.limit.reached is due."""
@@ -79,7 +82,7 @@ class Budget:
             count = self._counts[organization_id] = _Count(Month.of(ended_at))
         if ended_at >= count.month.begins:
             count.used += tokens
-        return self._is_due(count)
+        return self._note(organization_id, count)
 
     def check(self, organization_id: str) -> None:
         """Raises RateLimited until the month is over, once its budget is used up."""
@@ -110,10 +113,10 @@ class Budget:
 
     def due(self) -> list[BudgetState]:
         """The organizations whose billing.limit.reached is to be written."""
+        counts = {name: self._counts[name] for name in sorted(self._due)}
         return [
             BudgetState(name, count.month, count.used, self.monthly_tokens)
-            for name, count in self._counts.items()
-            if self._is_due(count)
+            for name, count in counts.items()
         ]
 
     def written(self, organization_id: str, month: str) -> None:
@@ -121,6 +124,10 @@ class Budget:
         count = self._counts.get(organization_id)
         if count is not None and count.month.name == month:
             count.written = True
+            self._due.discard(organization_id)
 
-    def _is_due(self, count: _Count) -> bool:
-        return 0 < self.monthly_tokens <= count.used and not count.written
+    def _note(self, organization_id: str, count: _Count) -> bool:
+        """Whether the organization's billing.limit.reached is due."""
+        is_due = 0 < self.monthly_tokens <= count.used and not count.written
+        (self._due.add if is_due else self._due.discard)(organization_id)
+        return is_due

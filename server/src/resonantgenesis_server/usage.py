@@ -45,6 +45,8 @@ _EVENTS = event_stream("")
 _GATHER = 0.5
 #: Seconds between two looks at what other nodes have used of the budgets that were asked about.
 _LOOK = 1.0
+#: Seconds that a stop takes for the places of thousands of organizations.
+_CLOSE = 2.0
 #: Of each organization in one look: events, and bytes.
 _LOOK_EVENTS, _LOOK_BYTES = 500, 256 * 1024
 #: Organizations that are loaded or written at once.
@@ -83,6 +85,8 @@ class UsageMeter:
         self._looking = asyncio.Lock()
         self._looks = Background("budgets", self._look_for_ever)
         self._tails: dict[str, UsageTail] = {}
+        #: Tails that have something to write. Of thousands of organizations few do.
+        self._due: dict[str, UsageTail] = {}
         #: Set when a billing.limit.reached is due, which does not wait for _GATHER.
         self._urgent = asyncio.Event()
         self._loop = Background("usage", self._run)
@@ -108,14 +112,23 @@ class UsageMeter:
         Raises LogError and StoreError.
         """
         async for page in each_organization(self._organizations):
-            await _at_once(self._load, [organization.id for organization in page])
+            await self._load([organization.id for organization in page])
 
-    async def _load(self, name: str) -> None:
-        tail = self._tail(name)
-        await tail.write(look=True)
-        used, place = await self._records.standing(name, self.budget.month.begins)
-        self._counted[name] = 0 if place is None else place.position
-        self.budget.load(name, used, tail.limit_month)
+    async def _load(self, names: Sequence[str]) -> None:
+        since = self.budget.month.begins
+        found = await self._records.standings(names, since)
+        places = {name: found[name][1] if name in found else None for name in names}
+
+        async def look(name: str) -> None:
+            await self._tail(name).look(places[name])
+
+        await _at_once(look, names)
+        moved = [name for name in names if self._tail(name).place != places[name]]
+        found |= await self._records.standings(moved, since)
+        for name in names:
+            used, place = found.get(name, (0, None))
+            self._counted[name] = 0 if place is None else place.position
+            self.budget.load(name, used, self._tail(name).limit_month)
 
     def start(self) -> None:
         self._loop.start()
@@ -128,7 +141,11 @@ class UsageMeter:
         await self._loop.close()
         await self._looks.close()
         try:
-            await self._write(fully=True)
+            await self._write()
+            # The places that are left out are those where the next start has only to read on.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE):
+                    await self._write_places()
         except (LogError, StoreError) as error:
             log_.warning("usage waits in the log", error=str(error))
 
@@ -145,30 +162,39 @@ class UsageMeter:
             self.budget.asked.add(name)
         tail.announced(entries, rows)
         if tail.due:
+            self._due[name] = tail
             self._loop.wake()
 
     async def settle(self, organization_id: str | None = None) -> None:
         """Return when the records show all that the log showed at the time of the call, of this
         organization or of all. Raises LogError and StoreError."""
         if self._shared is None:
-            await self._write(organization_id, fully=True)
+            await self._write_places(organization_id)
         elif organization_id is not None:
             await self._settle(organization_id)
             await self._look([organization_id])
         else:
             async for page in each_organization(self._organizations):
-                for organization in page:
-                    await self._settle(organization.id)
+                await _at_once(self._settle, [organization.id for organization in page])
 
     # -- inside ----------------------------------------------------------------------------
 
     async def _settle(self, organization_id: str) -> None:
         await self._tail(organization_id).write(look=True, fully=True)
 
-    async def _write(self, organization_id: str | None = None, *, fully: bool = False) -> None:
+    async def _write(self) -> None:
         """Write what was announced in this process."""
+        due, self._due = self._due, {}
+        try:
+            await _at_once(lambda tail: tail.write(), list(due.values()))
+        except BaseException:
+            self._due = due | self._due
+            raise
+
+    async def _write_places(self, organization_id: str | None = None) -> None:
+        """Like `_write`; the places are written too where no event told of usage."""
         chosen = [self._tail(organization_id)] if organization_id else list(self._tails.values())
-        await _at_once(lambda tail: tail.write(fully=fully), chosen)
+        await _at_once(lambda tail: tail.write(fully=True), chosen)
 
     def _rows_of(self, name: str, entries: Sequence[Entry]) -> list[UsageRow]:
         """The usage that the events tell of; also notes a billing.limit.reached among them."""
@@ -209,9 +235,7 @@ class UsageMeter:
         if self._shared is None or not self.budget.monthly_tokens:
             return
         async with self._looking:
-            for name in organization_ids:
-                if name not in self._counted:
-                    await self._load(name)
+            await self._load([name for name in organization_ids if name not in self._counted])
             left = list(organization_ids)
             while left:
                 names, left = left[:PAGE_STREAMS], left[PAGE_STREAMS:]
@@ -227,7 +251,7 @@ class UsageMeter:
         if page.info is None:
             return False
         if page.entries and page.entries[0].position > counted + 1:
-            await self._load(name)  # events were trimmed that nobody has counted here
+            await self._load([name])  # events were trimmed that nobody has counted here
             return False
         # Meanwhile this node may have counted some that it has written itself.
         new = [entry for entry in page.entries if entry.position > counted]
@@ -398,6 +422,22 @@ class UsageTail:
         """Note that the log has the billing.limit.reached of this month."""
         self.limit_month = max(month, self.limit_month or "") or None
 
+    @property
+    def place(self) -> UsagePlace | None:
+        """The place that the records had when this process last looked, or wrote."""
+        return self._place
+
+    async def look(self, place: UsagePlace | None) -> None:
+        """Read the log on from a place that was just read from the records. Raises LogError and
+        StoreError."""
+        async with self._writing:
+            self._fall_behind()
+            self._open(place)
+            with contextlib.suppress(PlaceMoved):
+                await self._follow()
+                return
+        await self.write(look=True)
+
     async def write(self, *, look: bool = False, fully: bool = False) -> None:
         """Return when the records show all that the log showed at the time of the call.
 
@@ -438,7 +478,10 @@ class UsageTail:
         self._place, self._kept = place, position
 
     async def _catch_up(self) -> None:
-        await self._open()
+        self._open(await self._records.place(self.organization_id))
+        await self._follow()
+
+    async def _follow(self) -> None:
         after = self._kept
         while True:
             page = await self._log.read(self._stream, after, limit=_PAGE)
@@ -465,9 +508,8 @@ class UsageTail:
             self.limit_reached(limit_month_of(entry))
         return row_of(self.organization_id, entry) if entry.kind == USAGE else None
 
-    async def _open(self) -> None:
-        place = self._place = await self._records.place(self.organization_id)
-        self._kept = 0
+    def _open(self, place: UsagePlace | None) -> None:
+        self._place, self._kept = place, 0
         if place is not None:
             self.limit_month = max(place.limit_month or "", self.limit_month or "") or None
             self._kept = place.position if place.epoch == self._log.epoch else 0

@@ -200,6 +200,7 @@ async def test_filters_and_times(records: Records, org: Organization) -> None:
         rows[15:]
     ).total_tokens
     assert (await records.usage.standing("org_none", 0.0))[0] == 0
+    assert (await records.usage.standings([org.id, "org_none"], 0.0)).keys() == {org.id}
 
 
 async def test_a_cursor_belongs_to_its_grouping(records: Records, org: Organization) -> None:

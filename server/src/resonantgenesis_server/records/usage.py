@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from sqlalchemy import (
     CTE,
@@ -29,7 +29,7 @@ from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 from ..model.errors import InvalidRequest
 from . import tables
 from .base import UNSET, ListPage, Unset
-from .database import RecordsDatabase
+from .database import RecordsDatabase, few_at_once
 from .files import Owner
 from .paging import behind, decode_cursor, encode_cursor
 from .sessions import DELETED
@@ -267,6 +267,10 @@ _DAY = 86_400_000_000
 _KEY = ("organization_id", "session_id", "turn")
 
 
+#: Tokens, and how far the rows follow the events; None: not begun.
+Standing: TypeAlias = tuple[int, UsagePlace | None]
+
+
 class UsageRepository:
     def __init__(self, database: RecordsDatabase) -> None:
         self._database = database
@@ -381,19 +385,43 @@ class UsageRepository:
             count = await connection.scalar(select(func.count()).select_from(counted))
         return EndedTurns([(at, name, turn) for at, name, turn in rows], int(count or 0))
 
-    async def standing(self, organization_id: str, since: float) -> tuple[int, UsagePlace | None]:
+    async def standing(self, organization_id: str, since: float) -> Standing:
+        """That of one organization; see `standings`."""
+        return (await self.standings([organization_id], since)).get(organization_id, (0, None))
+
+    async def standings(self, organization_ids: Sequence[str], since: float) -> dict[str, Standing]:
         """Input and output tokens of the turns that ended since `since`, and the organization's
-        place: both of one moment, whatever other processes take in."""
+        place: both of one moment, whatever other processes take in. None of an organization that
+        has not begun."""
         columns, places = tables.usage.c, tables.usage_places.c
-        tokens = select(func.sum(columns.input_tokens + columns.output_tokens)).where(
-            columns.organization_id == organization_id, columns.ended_at >= micros(since)
-        )
-        query = select(
-            tokens.scalar_subquery(), places.epoch, places.position, places.limit_month
-        ).where(places.organization_id == organization_id)
-        async with self._database.read() as connection:
-            row = (await connection.execute(query)).first()
-        return (0, None) if row is None else (int(row[0] or 0), UsagePlace(*row[1:]))
+        found: dict[str, Standing] = {}
+        for part in few_at_once(organization_ids):
+            tokens = (
+                select(
+                    columns.organization_id,
+                    func.sum(columns.input_tokens + columns.output_tokens).label("tokens"),
+                )
+                .where(columns.organization_id.in_(part), columns.ended_at >= micros(since))
+                .group_by(columns.organization_id)
+                .subquery()
+            )
+            query = (
+                select(
+                    places.organization_id,
+                    tokens.c.tokens,
+                    places.epoch,
+                    places.position,
+                    places.limit_month,
+                )
+                .outerjoin_from(
+                    tables.usage_places, tokens, places.organization_id == tokens.c.organization_id
+                )
+                .where(places.organization_id.in_(part))
+            )
+            async with self._database.read() as connection:
+                rows = (await connection.execute(query)).all()
+            found |= {row[0]: (int(row[1] or 0), UsagePlace(*row[2:])) for row in rows}
+        return found
 
     async def purge(self, before: float, limit: int = 1_000) -> int:
         """Delete up to `limit` rows of turns that ended before `before`; return their number."""

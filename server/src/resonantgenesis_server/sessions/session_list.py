@@ -319,11 +319,13 @@ class SessionList:
         self._placed_at = moment
         is_whole = self._shared is None or (self._shared.is_alone and not self._is_missing)
         places: list[ListPlace] = []
-        for name, reached in self._reached.items():
+        for name, reached in list(self._reached.items()):
             reached.move(moment, 0, self._hold)
             position = reached.newest if is_whole else reached.settled
             if position and position != self._placed.get(name):
                 places.append(ListPlace(name, self._log.epoch, position))
+            elif position == reached.newest:
+                del self._reached[name]  # nothing is announced there that has no place
         return places
 
     async def _run(self) -> None:
@@ -375,14 +377,14 @@ class SessionList:
         after = self._kept.get(organization_id, 0)
         if not after and place is not None and place.epoch == self._log.epoch:
             after = place.position
-        first = await self._log.read(stream, after, limit=1)
+        page = await self._log.read(stream, after, limit=_EVENTS)
         verified: set[str] = set()
-        if not after or after > (0 if first.info is None else first.info.head):
+        if not after or after > (0 if page.info is None else page.info.head):
             # No position, or one of another history of the log: each row is compared with the log.
             after = 0
             verified = await self._verify(organization_id)
-        while True:
             page = await self._log.read(stream, after, limit=_EVENTS)
+        while True:
             changed = {session_of_event(e): None for e in page.entries if e.kind in SESSION_EVENTS}
             await self._repair([name for name in changed if name not in verified])
             if page.entries:
@@ -396,6 +398,7 @@ class SessionList:
                 self._note(organization_id, after)
             if page.at_end:
                 return  # all later events are announced, or are other nodes' to write
+            page = await self._log.read(stream, after, limit=_EVENTS)
 
     async def _verify(self, organization_id: str) -> set[str]:
         """Compare every row of the organization with the log. Returns the sessions of the rows."""
