@@ -9,6 +9,7 @@ from support.server import ServerProcess
 
 AGENTS = (
     "refusing", "refunds", "buyer", "paced", "reporting", "location", "questions", "slow",
+    "talkative",
 )  # fmt: skip
 
 

@@ -111,6 +111,20 @@ async function run({ client, threadId, thread }, content, more = {}) {
   found.cancel = [seen, page.thread.interrupted, page.thread.interrupts.length, status];
   await page.thread.close();
 }
+{
+  const page = open('talkative');
+  await page.client.threads.create({ threadId: page.threadId, graphId: 'talkative' });
+  const other = open('talkative', { threadId: page.threadId });
+  const { run_id: runId } = await page.thread.run.start({ input: asked('go') });
+  await page.thread.input.inject({ namespace: [], message: { role: 'user', content: 'hurry' } });
+  const shown = [said(await page.thread.output), said(await other.thread.output)];
+  await page.client.runs.join(page.threadId, runId);
+  shown.push(said((await page.client.threads.getState(page.threadId)).values));
+  const late = page.thread.input.inject({ namespace: [], message: { role: 'user', content: 'x' } });
+  found.injected = [shown, await late.then(String, ({ code, message }) => [code, message])];
+  await page.thread.close();
+  await other.thread.close();
+}
 found.interrupts = [];
 for (const type of ['approve', 'reject']) {
   const page = open('refunds');

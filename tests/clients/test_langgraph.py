@@ -119,6 +119,14 @@ def test_a_threads_run_is_cancelled_fails_and_is_refused(threads: dict[str, Any]
     ]  # fmt: skip
 
 
+def test_what_is_said_to_a_threads_run_stands_where_it_was_heard(threads: dict[str, Any]) -> None:
+    """In the page that says it, in another page, and in the state."""
+    before = [["human", "go"], ["ai", ""], ["tool", "done"], ["ai", "Turn 1. "]]
+    whole = [*before, ["human", "hurry"], ["ai", "You said: hurry."]]
+    shown, late = threads["injected"]
+    assert shown == [whole] * 3 and late[0] == "no_such_run"
+
+
 def test_a_threads_interrupt_is_answered_from_another_page(threads: dict[str, Any]) -> None:
     seen = ["running", "input.requested", "interrupted", "input.answered", "running", "completed"]
     said = [["human", "o"], ["ai", "Looking. "]]

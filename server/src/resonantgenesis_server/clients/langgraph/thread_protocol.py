@@ -167,7 +167,10 @@ class ThreadProtocol:
         message = validated(InjectParams, params, lenient=True).message
         thread = await self._runs.there(principal, scope["path_params"]["thread_id"])
         conversations = self._streams.service.conversations
-        await conversations.post(principal, thread.session_id, message.content)
+        try:
+            await conversations.post(principal, thread.session_id, message.content)
+        except Conflict as error:  # no run is under way
+            raise NotFound(error.message) from None
         return {}, thread.state.told
 
     async def events(self, scope: Scope, receive: Receive, send: Send) -> None:
