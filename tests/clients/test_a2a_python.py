@@ -203,6 +203,9 @@ async def test_what_a_task_asks(
             rest = await answer(client, asked(said, **to))
             assert (rest.states[0], rest.states[-1]) == (WORKS, DONE)
             assert rest.text == f"Looking. {ends}"
+        waits = await answer(client, asked("2", metadata={"paid": paid}))
+        given_up = await client.cancel_task(CancelTaskRequest(id=waits.task.id))
+        assert (waits.states[-1], given_up.status.state) == (ASKS, CANCELED)
 
 
 @NEW

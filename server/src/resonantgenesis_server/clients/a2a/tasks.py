@@ -11,6 +11,7 @@ from ...http.params import text_header
 from ...http.waiting import waiting
 from ...sessions.request import TurnRef
 from ...sessions.state import TurnState
+from ...sessions.subscription import wait_over
 from ..forms import answer_of
 from ..json_rpc import INVALID_PARAMS, Json, RpcError
 from ..names import SessionAlias, digest_key
@@ -67,7 +68,8 @@ class Tasks:
         if turn.last:
             raise RpcError(NOT_CANCELABLE, "the task has ended")
         await self._service.cancel(call.principal, ref.session_id, ref.turn)
-        await self._service.result(ref, _CANCELLED)
+        state = await self._service.authorize(call.principal, ref.session_id)
+        await wait_over(self._service.states, ref.session_id, state, turn, _CANCELLED)
         task, _ = await self._so_far(call, ref)
         await call.answer(task.result(is_bare=True))
 
