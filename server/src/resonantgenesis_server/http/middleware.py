@@ -141,6 +141,7 @@ class Gateway:
         out = ResponseGuard(scope, receive, send, state["headers"])
         try:
             reject_duplicate_headers(scope["headers"], len(given))
+            del given  # what is open for long keeps no headers
             if scope["type"] == "http":
                 if _is_preflight(scope, origin):
                     await self._preflight(scope, origin or b"", out)

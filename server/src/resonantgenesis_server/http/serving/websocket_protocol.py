@@ -48,9 +48,80 @@ _PIECE = 2_048
 _MAX_FRAGMENTS = 1_024
 _DEFAULTS = SocketLimits()
 
+_COMPRESSION = [
+    ServerPerMessageDeflateFactory(
+        server_no_context_takeover=True,
+        server_max_window_bits=WINDOW_BITS,
+        client_max_window_bits=WINDOW_BITS,
+        compress_settings={"memLevel": 5},
+    )
+]
+
 #: What a client does wrong is told to the client; here it would only fill the log.
 _library_log = logging.getLogger("resonantgenesis.http.websockets")
 _library_log.setLevel(logging.ERROR)
+
+
+class Gate:
+    """An asyncio.Event without a deque for its waiters, which takes 700 bytes: hardly ever does
+    anybody wait."""
+
+    __slots__ = ("_is_open", "_opened")
+
+    def __init__(self) -> None:
+        self._is_open = True
+        self._opened: asyncio.Future[None] | None = None
+
+    def is_set(self) -> bool:
+        return self._is_open
+
+    def clear(self) -> None:
+        self._is_open = False
+
+    def set(self) -> None:
+        self._is_open = True
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.set_result(None)
+
+    async def wait(self) -> None:
+        """Wait until it is open."""
+        while not self._is_open:
+            if self._opened is None:
+                self._opened = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._opened)
+
+
+class Inbox:
+    """The messages for the application, its only reader: an asyncio.Queue without its three deques
+    and its event."""
+
+    __slots__ = ("_messages", "_reader")
+
+    def __init__(self) -> None:
+        self._messages: list[Any] = []
+        self._reader: asyncio.Future[None] | None = None
+
+    def empty(self) -> bool:
+        return not self._messages
+
+    def put_nowait(self, message: Any) -> None:
+        self._messages.append(message)
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    def get_nowait(self) -> Any:
+        return self._messages.pop(0)
+
+    async def get(self) -> Any:
+        """Wait for the next message."""
+        while not self._messages:
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        return self.get_nowait()
 
 
 class SocketConnection:
@@ -99,6 +170,17 @@ class SocketConnection:
 class SocketProtocol(WebSocketsSansIOProtocol):
     """uvicorn's protocol with the connection in `scope["extensions"]`."""
 
+    # Those of the base as well: a dict for so many takes 1,600 bytes, and there is one per socket.
+    __slots__ = (
+        "_abort_timer", "_is_reading", "_parsed", "_pings_wait", "_slowed", "_unread", "allowance",
+        "app", "app_state", "asgi_version", "client", "close_sent", "close_timeout", "close_timer",
+        "config", "conn", "connection", "connections", "curr_msg_data_type", "default_headers",
+        "disconnected", "frames", "handshake_complete", "handshake_initiated", "initial_response",
+        "last_ping_rtt", "logger", "loop", "pending_ping_payload", "ping_interval", "ping_sent_at",
+        "ping_timeout", "ping_timer", "pong_timer", "queue", "read_paused", "request", "response",
+        "root_path", "scheme", "scope", "server", "tasks", "transport", "writable",
+    )  # fmt: skip
+
     def __init__(
         self,
         config: Config,
@@ -107,18 +189,11 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.queue = Inbox()  # type: ignore[assignment]  # what is asked of it is here
+        self.writable = Gate()  # type: ignore[assignment]
         self.conn = Handshaking(
             self._headers_of_app,
-            extensions=[
-                ServerPerMessageDeflateFactory(
-                    server_no_context_takeover=True,
-                    server_max_window_bits=WINDOW_BITS,
-                    client_max_window_bits=WINDOW_BITS,
-                    compress_settings={"memLevel": 5},
-                )
-            ]
-            if config.ws_per_message_deflate
-            else [],
+            extensions=_COMPRESSION if config.ws_per_message_deflate else [],
             max_size=config.ws_max_size,
             logger=_library_log,
         )
@@ -163,6 +238,10 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         if closes:
             self.read_paused = False  # nothing that comes now is for the application
         await super().send(message)
+        if message["type"] == "websocket.accept" and self.handshake_complete:
+            # Some 4 KB that nobody asks for again. The library's parser keeps the request.
+            self.request.headers.clear()
+            del self.request, self.response, self.scope
         if closes:
             self._take_in()
         if message["type"] == "websocket.http.response.body" and self.close_sent:

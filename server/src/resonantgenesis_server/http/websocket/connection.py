@@ -124,14 +124,17 @@ class Socket:
         """Serve from the accepted handshake to the end. `place`: of an authenticated socket."""
         writer = asyncio.create_task(self._write(), name="socket writer")
         writer.add_done_callback(lambda _task: self._stop_reading(self._limits.close_wait))
-        overdue = self._loop.call_later(self._limits.auth_wait, self._auth_overdue)
+        overdue: asyncio.TimerHandle | None = None
         if self._principal is not None:
             self._watch.add(self, place)
+        else:
+            overdue = self._loop.call_later(self._limits.auth_wait, self._auth_overdue)
         try:
             await self._read_to_end(receive, writer)
             await self._finish_executes()
         finally:
-            overdue.cancel()
+            if overdue is not None:
+                overdue.cancel()
             if self._principal is not None:
                 self._watch.discard(self)
             self._commands.close()

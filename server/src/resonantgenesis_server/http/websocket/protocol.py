@@ -7,7 +7,6 @@ connection, where the client's own flow control bounds them.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -79,7 +78,8 @@ class SocketMachine:
         self._overdue = False
         #: Shared with the connection, which counts frames that are not whole messages.
         self.allowance = Allowance(limits.messages_per_second, now)
-        self._mistakes: deque[float] = deque(maxlen=limits.errors)
+        #: When the newest were made, as many as end the connection.
+        self._mistakes: list[float] = []
 
     @property
     def state(self) -> State:
@@ -141,7 +141,7 @@ class SocketMachine:
             if self._overdue:
                 return [*actions, self._close(NO_AUTH, "no auth message came in time")]
         if error.status in _MISTAKES:
-            self._mistakes.append(now)
+            self._mistakes = [*self._mistakes, now][-self._limits.errors :]
             full = len(self._mistakes) == self._limits.errors
             if full and now - self._mistakes[0] < self._limits.errors_window:
                 actions.append(self._close(TOO_MANY_ERRORS, "too many bad messages"))

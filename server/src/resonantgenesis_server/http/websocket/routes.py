@@ -105,6 +105,7 @@ class SocketRoutes:
                 await receive()
                 headers = [(b"x-request-id", request_id.encode())]
                 await send({"type": "websocket.accept", "headers": headers})
+                scope["headers"] = []  # of a quiet socket they would be a tenth
                 await socket.run(receive, place)
         finally:
             self._sockets.discard(socket)

@@ -7,7 +7,7 @@ So there is no queue per subscription, and memory is bounded.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,7 +19,7 @@ from ...feed.encoder import Encoder
 from ...feed.hub import Write
 from ...feed.subscription import PAGE
 from ...log.base import Entry
-from ..serving.websocket_protocol import SocketConnection
+from ..serving.websocket_protocol import Gate, SocketConnection
 
 #: Shorter messages gain nothing from compression.
 LEAST = 128
@@ -205,15 +205,14 @@ class SocketWriter:
         self._bound = bound
         self._messages: list[bytes] = []
         self._size = 0
-        self._behind: deque[SteppedSubscription] = deque()
+        self._behind: list[SteppedSubscription] = []
         #: Subscriptions whose live entries are written straight to the connection.
         self._parked: set[SteppedSubscription] = set()
         #: `run` is writing messages.
         self._writing = False
         self._closing: tuple[int, str] | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._below_bound = asyncio.Event()
-        self._below_bound.set()
+        self._below_bound = Gate()
         #: The number of writes to the connection; a sign of life for the watchdog.
         self.writes = 0
         self.window_bits = transport.window_bits
@@ -334,7 +333,7 @@ class SocketWriter:
                 await self._transport.close(*self._closing)
                 return
             elif self._behind:
-                await self._behind.popleft().step()
+                await self._behind.pop(0).step()
             else:
                 await self._rest()
 
