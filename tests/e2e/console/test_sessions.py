@@ -42,9 +42,10 @@ async def test_the_log_and_the_frames_of_each_client(server: ServerProcess) -> N
 
 async def test_a_search_asks_the_server(server: ServerProcess) -> None:
     async with ResonantGenesis(base_url=server.url, api_key=KEY) as client:
-        made = await client.sessions.create("guide", metadata={"title": "Grüße aus Ulm"})
+        title = {"title": "Grüße aus Ulm"}
+        made = await client.sessions.create("guide", subject="ann", metadata=title)
         for _ in range(60):
-            await client.sessions.create("guide")
+            await client.sessions.create("guide", subject="ann")
     async with browser_of(server) as watched:
         page = await signed_in(watched, server)
         await page.goto(f"{server.url}/console/sessions")
@@ -63,3 +64,5 @@ async def test_a_search_asks_the_server(server: ServerProcess) -> None:
         await page.get_by_role("combobox", name="Command").fill("aus ulm")
         await page.get_by_role("option", name="Grüße aus Ulm").click()
         await expect(page).to_have_url(re.compile(made.session_id))
+    async with ResonantGenesis(base_url=server.url, api_key=KEY) as client:
+        assert (await client.subjects.delete("ann")).sessions == 61
