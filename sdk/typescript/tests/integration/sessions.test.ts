@@ -31,6 +31,8 @@ test('a session: created, used for turns, looked up, listed, deleted', async () 
     context: { user_name: 'Alice' },
   });
   expect((await session.steps()).map((step) => step.turn)).toContain(2);
+  const second = await sessions.steps(session.sessionId, { turn: 2 });
+  expect(new Set(second.map((step) => step.turn))).toEqual(new Set([2]));
   const listed = await sessions.list({ agentId: 'guide', limit: 100 });
   expect([...listed].map((one) => one.sessionId)).toContain(session.sessionId);
   const again = await collect(await session.join({ turn: 1, compact: true }));
