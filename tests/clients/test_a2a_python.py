@@ -419,3 +419,30 @@ async def test_the_answers_of_http_and_json(server: ServerProcess) -> None:
             assert (refused.status_code, error["code"]) == (status, status)
             assert error["details"][0]["reason"] == reason
         assert (await http.get("/extendedAgentCard")).json()["name"] == "Guide"
+
+
+async def test_configs_that_are_refused(server: ServerProcess) -> None:
+    headers = bearer() | {"A2A-Version": "1.0"}
+    async with httpx.AsyncClient(base_url=server.url, headers=headers) as http:
+        said = {"message": {"messageId": "c", "role": "ROLE_USER", "parts": [{"text": "hi"}]}}
+        sent = await http.post("/a2a/guide/message:send", json=said)
+        path = f"/a2a/guide/tasks/{sent.json()['task']['id']}/pushNotificationConfigs"
+        for wrong in (
+            {"url": "https://10.0.0.1/"},
+            {"url": "https://169.254.169.254/"},
+            {"url": "http://[::1]:9/"},
+            {"url": "file:///etc/passwd"},
+            {"url": "http://127.0.0.1:9/", "token": "a\r\nX-Other: b"},
+            {"url": "http://127.0.0.1:9/", "token": "x" * 1_001},
+            {"url": "http://127.0.0.1:9/", "id": "a/b"},
+        ):
+            refused = await http.post(path, json=wrong)
+            assert refused.status_code == 400, wrong
+            message = said | {"configuration": {"taskPushNotificationConfig": wrong}}
+            refused = await http.post("/a2a/guide/message:send", json=message)
+            assert refused.status_code == 400, wrong
+        wanted = {"name": "no webhooks", "scopes": ["sessions:write", "sessions:read"]}
+        key = (await http.post("/v1/keys", json=wanted)).json()["key"]
+        refused = await http.post(path, json={"url": "http://127.0.0.1:9/"}, headers=bearer(key))
+        assert refused.status_code == 403 and "webhooks:write" in refused.text
+        assert (await http.get(path, headers=bearer(key))).json()["configs"] == []

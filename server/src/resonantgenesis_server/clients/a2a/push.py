@@ -46,10 +46,12 @@ class PushConfigs:
         """Set a config, or set it again. The receiver of a task that has ended, or that waits, is
         told so at once: it may have done so just before."""
         config, task_id = _config_in(call)
-        ref, turn = await task_turn(self._service, call.principal, call.agent_id, task_id)
+        ref, _ = await task_turn(self._service, call.principal, call.agent_id, task_id)
         callback = await self.callback(call, config)
+        # Looked at behind the place from which events are sent, so none falls between.
         state = await self._service.authorize(call.principal, ref.session_id)
-        if turn.last or turn.status == "waiting":
+        turn = state.turn(ref.turn)
+        if turn is not None and (turn.last or turn.status == "waiting"):
             callback = await self._webhooks.since(callback, changed_at(state, turn))
         record = await self.keep(callback, ref)
         await call.answer(_shown(record, is_old=call.is_old))
