@@ -5,12 +5,12 @@ Nothing is kept beside that callback, and nothing is sent but by what sends webh
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from ...codec.json import dumps
-from ...feed.shares import SHARED
 from ...http.api.session_models import validated
 from ...http.auth.authenticator import require
 from ...log.base import Entry
@@ -29,6 +29,8 @@ from .snapshot import changed_at, task_so_far, task_turn
 
 _PROTOCOL = "a2a"
 _NEW, _OLD = VERSIONS
+#: Notifications that are composed at once: each reads a turn.
+_AT_ONCE = 4
 #: Bytes of a notification with the whole task.
 _LONGEST = 64 * KIB
 #: Each of these changes the state of a task, or ends it.
@@ -119,6 +121,7 @@ class PushConfigs:
 
 def notifications(service: SessionService) -> dict[str, Compose]:
     """What the receivers of configs are sent, for the sender of webhooks."""
+    slots = asyncio.Semaphore(_AT_ONCE)
 
     async def compose(webhook: WebhookRecord, entry: Entry) -> tuple[bytes, str] | None:
         """The task as it was when the event was written. What it has said is left out where it is
@@ -126,7 +129,7 @@ def notifications(service: SessionService) -> dict[str, Compose]:
         is_old = webhook.endpoint["version"] == _OLD
         ref = TurnRef(webhook.session_id or "", webhook.turn or 0)
         try:
-            async with SHARED.alone(webhook.organization_id):
+            async with slots:
                 task, _ = await task_so_far(service, ref, is_old=is_old, until=entry.at)
         except (RpcError, PositionExpired):  # it was deleted, or is no longer kept
             return None
