@@ -353,7 +353,7 @@ def test_nobody_reads_or_watches_what_is_not_theirs(server: ServerProcess) -> No
         for method in ("tasks/get", "tasks/result", "tasks/cancel"):
             for name in (task, f"{session}.2", "x" * 5_000, "\x00", 1, None, [task]):
                 assert ask_for(http, method, taskId=name)["code"] == -32602
-        for method in ("resources/read", "resources/subscribe", "resources/unsubscribe"):
+        for method in ("resources/read", "resources/subscribe"):
             for name in (uri, uri + "/x", "file:///etc/passwd", "x" * 5_000, 1, None, {}):
                 assert ask_for(http, method, uri=name)["code"] == -32002
         assert ask_for(http, "tasks/list")["tasks"] == []
@@ -399,6 +399,11 @@ def test_floods_of_subscriptions_are_refused(http: httpx.Client) -> None:
     uris = [f"resonantgenesis://sessions/{each['session_id']}" for each in made]
     answers = [ask_for(http, "resources/subscribe", uri=uri) for uri in uris]
     assert answers[:64] == [{}] * 64 and answers[64]["code"] == -32602
+    # A session that is gone leaves its place.
+    assert http.delete(f"/v1/sessions/{made[0]['session_id']}").status_code == 204
+    for uri in (uris[0], "file:///etc/passwd", None):
+        assert ask_for(http, "resources/unsubscribe", uri=uri) == {}
+    assert ask_for(http, "resources/subscribe", uri=uris[64]) == {}
 
 
 def test_tools_of_teams_have_names_to_read(http: httpx.Client) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
 from ...codec.json import dumps
 from ...model.errors import SessionNotFound
+from ...model.ids import is_id
 from ...model.principal import Principal
 from ...sessions.service import SessionService
 from ..json_rpc import INVALID_PARAMS, Json, RpcError
@@ -34,6 +36,12 @@ def session_uri(session_id: str) -> str:
     return _BASE + session_id
 
 
+def session_in(uri: object) -> str:
+    """The id of the session that the URI names; "" for any other."""
+    base, _, name = uri.rpartition("/") if isinstance(uri, str) else ("", "", "")
+    return name if f"{base}/" == _BASE and is_id(name) else ""
+
+
 class SessionResources:
     """Reads sessions as resources."""
 
@@ -51,14 +59,10 @@ class SessionResources:
     async def check(self, principal: Principal, uri: object, *, is_modern: bool) -> str:
         """The id of the session that the URI names. Raises RpcError for one that the caller does
         not see."""
-        session_id = uri.removeprefix(_BASE) if isinstance(uri, str) else ""
-        if uri != session_id:
-            try:
-                await self._service.check(principal, session_id)
-            except SessionNotFound:
-                pass
-            else:
-                return session_id
+        session_id = session_in(uri)
+        with contextlib.suppress(SessionNotFound):
+            await self._service.check(principal, session_id)
+            return session_id
         code = INVALID_PARAMS if is_modern else _NOT_FOUND
         raise RpcError(code, "no such resource")
 

@@ -27,7 +27,7 @@ from ..frames import data_frame
 from ..json_rpc import INVALID_PARAMS, Json, RpcError, RpcId
 from ..streams import ClientStreams
 from .requests import PRIMED, McpRequest, version_of
-from .resources import SessionResources, session_uri
+from .resources import SessionResources, session_in, session_uri
 from .tasks import Tasks, task_id_of
 from .tools import READS, WRITES
 from .watches import MOST_WATCHED, Watched, Watches
@@ -173,11 +173,11 @@ class Updates:
         if mcp_session is None:
             raise RpcError(INVALID_PARAMS, "only a client with an Mcp-Session-Id watches resources")
         uri = request.message.params.get("uri")
-        session_id = await self._resources.check(principal, uri, is_modern=False)
         if request.message.method == "resources/subscribe":
+            session_id = await self._resources.check(principal, uri, is_modern=False)
             await self._watches.watch(principal, mcp_session, session_id)
-        else:
-            await self._watches.unwatch(principal, mcp_session, session_id)
+        else:  # which may have been deleted since
+            await self._watches.unwatch(principal, mcp_session, session_in(uri))
         return {}
 
     async def watch_task(self, request: McpRequest, task_id: str) -> None:
