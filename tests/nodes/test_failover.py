@@ -13,6 +13,7 @@ import httpx
 import pytest
 from nodes.test_database import Acknowledged, goal_of, start, to_the_end
 from support.fleet import (
+    ENDLESS,
     PATIENCE,
     SECRET,
     SESSIONS,
@@ -108,10 +109,20 @@ async def one_failover(
             await until(lambda: len(acknowledged.answers) > known + 1)
             took = time.monotonic() - back
         await to_the_end(fleet, viewers, tasks)
+    await cancelled_elsewhere(fleet)
     await acknowledged.check(fleet)
     assert fleet.living == fleet.nodes
     assert not [line for node in fleet.nodes for line in node.errors() if "dead" in line]
     return took
+
+
+async def cancelled_elsewhere(fleet: Fleet) -> None:
+    """The nodes still reach one another through the database."""
+    here, there = fleet.nodes[:2]
+    async with client_of(here.url) as client, client_of(there.url) as other:
+        session_id = (await execute(client, **ENDLESS))["session_id"]
+        answer = await other.post(f"/v1/sessions/{session_id}/cancel", json={})
+        assert answer.status_code == 200, answer.text
 
 
 async def test_a_failover_to_a_synchronous_standby_loses_nothing(
