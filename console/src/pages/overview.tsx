@@ -138,7 +138,11 @@ function Figures(props: { now: Sample; curves: Curves }) {
       <Stat
         name="streams open"
         value={number.format(total(now, (node) => node.openStreams))}
-        note={<span className={behind > 0 ? 'warn-text' : 'muted'}>{behind} readers behind</span>}
+        note={
+          <span className={behind > 0 ? 'warn-text' : 'muted'}>
+            {behind} {behind === 1 ? 'reader' : 'readers'} behind
+          </span>
+        }
       />
       <Stat
         name="chunks a second"

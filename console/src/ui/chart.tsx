@@ -114,7 +114,8 @@ function optionsOf(
   return {
     width,
     height,
-    padding: [8, 8, 0, 0],
+    // The time at the right end needs half of its width.
+    padding: [8, 26, 0, 0],
     cursor: { y: false, drag: { x: false, y: false } },
     legend: { show: false },
     scales: {
