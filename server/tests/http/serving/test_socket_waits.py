@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from resonantgenesis_server.http.serving.websocket_protocol import Gate, Inbox
+from resonantgenesis_server.http.serving.websocket_protocol import Arrivals, Gate
 
 
 async def test_a_gate_lets_all_go_and_one_may_leave_before() -> None:
@@ -37,13 +37,13 @@ async def test_a_gate_that_shuts_at_once_keeps_those_who_wait() -> None:
 
 
 async def test_messages_come_in_order_and_none_is_lost_with_a_reader() -> None:
-    inbox = Inbox()
-    reader = asyncio.ensure_future(inbox.get())
+    arrivals = Arrivals()
+    reader = asyncio.ensure_future(arrivals.get())
     await asyncio.sleep(0)
-    inbox.put_nowait(1)
+    arrivals.put_nowait(1)
     reader.cancel()  # after the message, before the reader goes on
     with pytest.raises(asyncio.CancelledError):
         await reader
-    inbox.put_nowait(2)
-    assert [await inbox.get(), await inbox.get()] == [1, 2]
-    assert inbox.empty()
+    arrivals.put_nowait(2)
+    assert [await arrivals.get(), await arrivals.get()] == [1, 2]
+    assert arrivals.empty()

@@ -26,7 +26,6 @@ from ..streams import ClientStreams
 from .call import A2aCall
 from .requests import ListBody
 from .snapshot import changed_at, task_frames, task_so_far, task_turn
-from .tasks import context_alias
 
 #: The statuses of turns, by the states of tasks.
 _OPEN: Mapping[str, str] = {
@@ -77,7 +76,7 @@ class _Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Listed:
     """Tasks in order; how many there are, beyond a page as well; and the place up to which tasks
     are known, None: there are no others."""
 
@@ -113,11 +112,11 @@ class TaskList:
         page = {"tasks": tasks, "nextPageToken": more, "pageSize": wanted.size}
         await call.answer({**page, "totalSize": found.total})
 
-    async def _of_context(self, call: A2aCall, context_id: str, wanted: _Wanted) -> _Found:
+    async def _of_context(self, call: A2aCall, context_id: str, wanted: _Wanted) -> _Listed:
         """All from the place that is asked for on."""
-        found = await self._streams.find(call.principal, context_alias(call, context_id))
+        found = await self._streams.find(call.principal, call.alias(context_id))
         if found is None:
-            return _Found([], 0)
+            return _Listed([], 0)
         session_id, state = found
         named = {
             (micros(changed_at(state, turn)), session_id, turn.turn): turn for turn in state.turns
@@ -126,9 +125,9 @@ class TaskList:
             (k for k, turn in named.items() if wanted.lets_through(k, turn)), reverse=True
         )
         every = replace(wanted, after=None)
-        return _Found(keys, sum(every.lets_through(key, turn) for key, turn in named.items()))
+        return _Listed(keys, sum(every.lets_through(key, turn) for key, turn in named.items()))
 
-    async def _of_agent(self, call: A2aCall, wanted: _Wanted) -> _Found:
+    async def _of_agent(self, call: A2aCall, wanted: _Wanted) -> _Listed:
         """Those of a page and one more."""
         # A turn that ends meanwhile is in what is read later.
         going = await self._open(call, wanted)
@@ -136,11 +135,11 @@ class TaskList:
         keys = sorted({*going.keys, *ended.keys}, reverse=True)
         if going.reached is not None:
             keys = [key for key in keys if key > going.reached]
-        return _Found(keys[: wanted.size + 1], going.total + ended.total, going.reached)
+        return _Listed(keys[: wanted.size + 1], going.total + ended.total, going.reached)
 
-    async def _open(self, call: A2aCall, wanted: _Wanted) -> _Found:
+    async def _open(self, call: A2aCall, wanted: _Wanted) -> _Listed:
         if wanted.state and wanted.state not in _OPEN:
-            return _Found([], 0)
+            return _Listed([], 0)
         most = wanted.size + 1
         sessions, count = await self._service.open_sessions(
             call.principal,
@@ -158,12 +157,12 @@ class TaskList:
                 key = (*place[:2], turn.turn)
                 if wanted.lets_through(key, turn):
                     keys.append(key)
-        return _Found(keys, count, place if len(sessions) == most else None)
+        return _Listed(keys, count, place if len(sessions) == most else None)
 
-    async def _ended(self, call: A2aCall, wanted: _Wanted) -> _Found:
+    async def _ended(self, call: A2aCall, wanted: _Wanted) -> _Listed:
         statuses = _ENDED.get(wanted.state, ())
         if wanted.state and not statuses:
-            return _Found([], 0)
+            return _Listed([], 0)
         turns = await self._usage.ended(
             call.principal,
             UsageFilter(wanted.since / 1e6, fields={"agent_id": call.agent_id}),
@@ -171,7 +170,7 @@ class TaskList:
             after=wanted.after,
             limit=wanted.size + 1,
         )
-        return _Found(turns.keys, turns.count)
+        return _Listed(turns.keys, turns.count)
 
     async def _task(self, call: A2aCall, ref: TurnRef, body: ListBody) -> Json | None:
         """None: it was deleted meanwhile. Only with artifacts its chunks are read."""

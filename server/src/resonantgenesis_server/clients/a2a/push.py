@@ -22,12 +22,12 @@ from ...sessions.service import SessionService
 from ...webhooks.sender import CALLBACK_EVENTS, Compose
 from ...webhooks.service import NewCallback, WebhookService
 from ..json_rpc import Json, RpcError
-from .call import A2A_JSON, NO_TASK, A2aCall
+from .call import A2A_JSON, PROTOCOL, A2aCall
 from .card import VERSIONS
+from .errors import NO_TASK
 from .requests import OldPushBody, OldSetPushBody, PushBody, PushConfig, SetPushBody
 from .snapshot import changed_at, task_so_far, task_turn
 
-_PROTOCOL = "a2a"
 _NEW, _OLD = VERSIONS
 #: Notifications that are composed at once: each reads a turn.
 _AT_ONCE = 4
@@ -94,7 +94,7 @@ class PushConfigs:
         require(call.principal, "webhooks:write")
         given = config.authentication
         about = {
-            "protocol": _PROTOCOL,
+            "protocol": PROTOCOL,
             "version": _OLD if call.is_old else _NEW,
             "scheme": "" if given is None else given.name,
         }
@@ -115,7 +115,7 @@ class PushConfigs:
         """The configs of a task, by name."""
         principal = call.principal
         ref, _ = await task_turn(self._service, principal, call.agent_id, task_id)
-        found = await self._webhooks.callbacks_of(principal, ref, _PROTOCOL)
+        found = await self._webhooks.callbacks_of(principal, ref, PROTOCOL)
         return sorted(found, key=lambda each: str(each.endpoint["name"]))
 
 
@@ -138,7 +138,7 @@ def notifications(service: SessionService) -> dict[str, Compose]:
             body = dumps(task.result(0, artifacts=False))
         return body, "application/json" if is_old else A2A_JSON
 
-    return {_PROTOCOL: compose}
+    return {PROTOCOL: compose}
 
 
 def _config_in(call: A2aCall) -> tuple[PushConfig, str]:

@@ -29,8 +29,9 @@ from ..json_rpc import (
     message_of,
 )
 from ..streams import ClientStreams, answer_json
-from .call import A2A_JSON, NO_VERSION, A2aCall, rest_error, rpc_error_body
+from .call import A2A_JSON, A2aCall
 from .card import VERSIONS, agent_card
+from .errors import NO_VERSION, rest_error, rpc_error_body
 from .listing import TaskList
 from .push import PushConfigs
 from .tasks import Tasks

@@ -13,8 +13,8 @@ from ...sessions.state import SessionState, TurnState
 from ..json_rpc import RpcError, RpcId
 from ..names import turn_named
 from ..streams import turn_chunks
-from .call import NO_TASK
 from .encode import TaskFrames, TaskInfo
+from .errors import NO_TASK
 
 #: The key under which a turn keeps the client's name of its session.
 CONTEXT = "a2a_context_id"

@@ -14,15 +14,15 @@ from ...sessions.state import TurnState
 from ...sessions.subscription import wait_over
 from ..forms import answer_of
 from ..json_rpc import INVALID_PARAMS, Json, RpcError
-from ..names import SessionAlias, digest_key
+from ..names import digest_key
 from ..streams import ClientStreams
-from .call import NO_TEXT, NOT_CANCELABLE, UNSUPPORTED, A2aCall
+from .call import PROTOCOL, A2aCall
 from .encode import TaskFrames
+from .errors import NO_TEXT, NOT_CANCELABLE, UNSUPPORTED
 from .push import PushConfigs
 from .requests import SendBody, SentMessage, TaskBody
 from .snapshot import CONTEXT, task_frames, task_so_far, task_turn
 
-PROTOCOL = "a2a"
 #: Seconds that a client may wait for a whole answer, and that a cancelled turn has to end.
 _ANSWER, _CANCELLED = 3600.0, 5.0
 
@@ -99,7 +99,7 @@ class Tasks:
             fields["context"] = body.metadata
         alias = None
         if message.context_id:
-            alias = context_alias(call, message.context_id)
+            alias = call.alias(message.context_id)
             fields["metadata"] = {CONTEXT: message.context_id}
         turn_request = validated(ExecuteBody, fields).request(self._streams.limits)
         said = [call.agent_id, message.context_id, message.message_id, message.text]
@@ -135,11 +135,6 @@ class Tasks:
 
     async def _so_far(self, call: A2aCall, ref: TurnRef) -> tuple[TaskFrames, int]:
         return await task_so_far(self._service, ref, is_old=call.is_old, rpc_id=call.rpc_id)
-
-
-def context_alias(call: A2aCall, context_id: str) -> SessionAlias:
-    """The client's own name of a session."""
-    return SessionAlias(PROTOCOL, call.agent_id, context_id)
 
 
 def _answers(

@@ -68,7 +68,7 @@ from .requests import (
     version_of,
 )
 from .resources import TEMPLATES, SessionResources
-from .tasks import CAPABILITY, Tasks, task_id_of
+from .tasks import CAPABILITY, TaskReader, task_id_of
 from .tools import (
     ASK,
     EXECUTE,
@@ -122,7 +122,7 @@ class McpRoutes:
         self._service = streams.service
         self._agents = agents
         self._cors = Cors(origins)
-        self._tasks = Tasks(streams.service)
+        self._tasks = TaskReader(streams.service)
         self._resources = SessionResources(streams.service)
         self._updates = Updates(streams, events, self._tasks, self._resources, calls)
 

@@ -34,7 +34,7 @@ _STATUS = {
 }
 
 
-class Tasks:
+class TaskReader:
     """Reads tasks as their clients see them."""
 
     def __init__(self, service: SessionService) -> None:

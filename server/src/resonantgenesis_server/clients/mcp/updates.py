@@ -28,9 +28,9 @@ from ..json_rpc import INVALID_PARAMS, Json, RpcError, RpcId
 from ..streams import ClientStreams
 from .requests import PRIMED, McpRequest, version_of
 from .resources import SessionResources, session_in, session_uri
-from .tasks import Tasks, task_id_of
+from .tasks import TaskReader, task_id_of
 from .tools import READS, WRITES
-from .watches import MOST_WATCHED, Watched, Watches
+from .watches import MOST_WATCHED, Watches, WatchSet
 
 SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 _SESSIONS = (
@@ -49,14 +49,14 @@ LoadTask = Callable[[str], Awaitable[Json]]
 class UpdatesEncoder(SseEncoder):
     """Writes events as notifications, each with the place to go on from.
 
-    It has the `Watched` of its MCP session itself, so it hears of what is watched later.
+    It has the `WatchSet` of its MCP session itself, so it hears of what is watched later.
     """
 
     __slots__ = ("_epoch", "_load", "_loaded", "watched")
 
     task_status: ClassVar[str] = "notifications/tasks/status"
 
-    def __init__(self, watched: Watched, epoch: str, load: LoadTask) -> None:
+    def __init__(self, watched: WatchSet, epoch: str, load: LoadTask) -> None:
         self.watched = watched
         self._epoch = epoch
         self._load = load
@@ -124,7 +124,7 @@ class ListenEncoder(UpdatesEncoder):
     cuts: ClassVar[bool] = True
     task_status: ClassVar[str] = "notifications/tasks"
 
-    def __init__(self, watched: Watched, epoch: str, load: LoadTask, rpc_id: RpcId) -> None:
+    def __init__(self, watched: WatchSet, epoch: str, load: LoadTask, rpc_id: RpcId) -> None:
         super().__init__(watched, epoch, load)
         self._about = {SUBSCRIPTION: rpc_id}
 
@@ -156,7 +156,7 @@ class Updates:
         self,
         streams: ClientStreams,
         events: EventService,
-        tasks: Tasks,
+        tasks: TaskReader,
         resources: SessionResources,
         calls: Calls | None,
     ) -> None:
@@ -208,7 +208,7 @@ class Updates:
         uris, task_ids = _names(wanted, "resourceSubscriptions"), _names(wanted, "taskIds")
         if task_ids:
             request.check_has_tasks()
-        watched = Watched(
+        watched = WatchSet(
             tool_list=wanted.get("toolsListChanged") is True and _sees_agents(principal),
             session_list=wanted.get("resourcesListChanged") is True,
         )

@@ -26,7 +26,7 @@ Kind = Literal["sessions", "tasks"]
 
 
 @dataclass(slots=True)
-class Watched:
+class WatchSet:
     """The sessions and the tasks that a client hears of, the oldest first, and whether it hears of
     changed lists."""
 
@@ -41,12 +41,12 @@ class Watches:
 
     def __init__(self, calls: Calls | None) -> None:
         self._calls = calls
-        self._of: dict[str, OrderedDict[str, Watched]] = {}
+        self._of: dict[str, OrderedDict[str, WatchSet]] = {}
         if calls is not None:
             calls.handlers[_CHANGE] = self._hear
             calls.handlers[_ASK] = self._tell
 
-    async def opened(self, principal: Principal, mcp_session: str) -> Watched:
+    async def opened(self, principal: Principal, mcp_session: str) -> WatchSet:
         """What the MCP session watches, now and later. Other nodes are asked where this one knows
         nothing of it."""
         organization, name = _place(principal, mcp_session)
@@ -86,9 +86,9 @@ class Watches:
         ):
             raise Unavailable("not every node of the server has answered", retry_after=1)
 
-    def _watched(self, organization: str, name: str) -> Watched:
+    def _watched(self, organization: str, name: str) -> WatchSet:
         remembered = self._of.setdefault(organization, OrderedDict())
-        found = remembered.setdefault(name, Watched())
+        found = remembered.setdefault(name, WatchSet())
         remembered.move_to_end(name)
         if len(remembered) > _REMEMBERED:
             remembered.popitem(last=False)
@@ -106,7 +106,7 @@ class Watches:
             del values[next(iter(values))]
 
     async def _tell(self, place: Mapping[str, Any]) -> dict[str, list[str]]:
-        watched = self._of.get(place["organization"], {}).get(place["name"], Watched())
+        watched = self._of.get(place["organization"], {}).get(place["name"], WatchSet())
         return {"sessions": [*watched.sessions], "tasks": [*watched.tasks]}
 
 

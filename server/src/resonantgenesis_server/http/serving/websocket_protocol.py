@@ -92,7 +92,7 @@ class Gate:
             await asyncio.shield(self._opened)
 
 
-class Inbox:
+class Arrivals:
     """The messages for the application, its only reader: an asyncio.Queue without its three deques
     and its event."""
 
@@ -189,7 +189,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.queue = Inbox()  # type: ignore[assignment]  # what is asked of it is here
+        self.queue = Arrivals()  # type: ignore[assignment]  # what is asked of it is here
         self.writable = Gate()  # type: ignore[assignment]
         self.conn = Handshaking(
             self._headers_of_app,
