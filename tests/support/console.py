@@ -80,7 +80,7 @@ async def check_barriers(page: Page) -> None:
         for one in found["violations"]
         if one["impact"] in {"serious", "critical"}
     ]
-    assert serious == [], page.url
+    assert serious == [], (page.url, serious)
     for width in (360, 1440):
         await page.set_viewport_size({"width": width, "height": 800})
         assert await page.evaluate("document.body.scrollWidth") <= width, (page.url, width)

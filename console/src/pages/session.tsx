@@ -3,7 +3,7 @@ import { useQuery } from '@tanstack/react-query';
 import { getRouteApi, Link, useNavigate } from '@tanstack/react-router';
 import { Download, GitFork, MessagesSquare, Trash2 } from 'lucide-react';
 import { Tabs } from 'radix-ui';
-import { lazy, Suspense, useState } from 'react';
+import { lazy, type ReactNode, Suspense, useState } from 'react';
 import { calls } from '../api.ts';
 import { useAnswer } from '../chat/parts-of-answer.tsx';
 import { save } from '../chat/save.ts';
@@ -124,17 +124,15 @@ export function SessionPage() {
           <Tabs.Content value="chat">
             <Chat sessionId={sessionId} />
           </Tabs.Content>
-          <Suspense fallback={<div className="skeleton" />}>
-            <Tabs.Content value="log">
-              <Timeline sessionId={sessionId} head={session.position ?? 0} />
-            </Tabs.Content>
-            <Tabs.Content value="replay">
-              <Replay sessionId={sessionId} head={session.position ?? 0} />
-            </Tabs.Content>
-            <Tabs.Content value="frames">
-              <Frames session={session} />
-            </Tabs.Content>
-          </Suspense>
+          <View value="log">
+            <Timeline sessionId={sessionId} head={session.position ?? 0} />
+          </View>
+          <View value="replay">
+            <Replay sessionId={sessionId} head={session.position ?? 0} />
+          </View>
+          <View value="frames">
+            <Frames session={session} />
+          </View>
         </div>
       </Tabs.Root>
       <Confirm
@@ -146,6 +144,15 @@ export function SessionPage() {
         onConfirm={() => remove().catch(sayWhy)}
       />
     </Page>
+  );
+}
+
+/** A panel whose page loads with it. The panel is there at once, since its tab names it. */
+function View(props: { value: string; children: ReactNode }) {
+  return (
+    <Tabs.Content value={props.value}>
+      <Suspense fallback={<div className="skeleton" />}>{props.children}</Suspense>
+    </Tabs.Content>
   );
 }
 
