@@ -71,8 +71,8 @@ class Stream:
 
 
 def check(append: Append, state: Stream | None) -> None:
-    """Raises what rules 4 and 6 of base.py and `expect` refuse it with; None: a new stream. A writer
-    that was replaced hears that first: its place is then wrong as a rule."""
+    """Raises what rules 4 and 6 of base.py and `expect` refuse it with; None: a new stream. That a
+    writer was replaced comes first: its place is then wrong as a rule."""
     if state is not None and append.fence is not None and append.fence < state.fence:
         raise StaleWriter(f"{append.stream} is owned by fence {state.fence}, not {append.fence}")
     head = 0 if state is None else state.head
