@@ -232,10 +232,11 @@ async def test_a_deletion_that_the_log_refuses_changes_nothing(rig: Rig) -> None
 async def test_the_list_waits_for_what_the_last_run_left(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resonantgenesis_server.sessions.session_list._PATIENCE", 0.05)
     session_list = SessionList(rig.rows, Orgs(), rig.log)  # type: ignore[arg-type]
-    with pytest.raises(StoreUnusable, match="up to date"):
-        await session_list.settle()
+    with monkeypatch.context() as patch:
+        patch.setattr("resonantgenesis_server.sessions.session_list._PATIENCE", 0.05)
+        with pytest.raises(StoreUnusable, match="up to date"):
+            await session_list.settle()
     session_list.start()
     await session_list.settle()
     await session_list.close()

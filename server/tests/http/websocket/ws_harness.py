@@ -245,7 +245,9 @@ async def running(
         async with listening(parts.app, **(uvicorn_options or {})) as (port, server):
             base = f"http://127.0.0.1:{port}"
             bearer = {"Authorization": f"Bearer {KEY}"}
-            async with httpx.AsyncClient(base_url=base, headers=bearer, trust_env=False) as http:
+            async with httpx.AsyncClient(
+                base_url=base, headers=bearer, trust_env=False, timeout=PATIENCE
+            ) as http:
                 principal = await parts.app._authenticator.verify(KEY)  # type: ignore[attr-defined]
                 yield Server(parts, port, http, principal, server)
 
