@@ -51,8 +51,8 @@ def demo(
     with find_or_start(url, port, data, say, stands_in=True) as server:
         succeeded = _ask(console, server, question, stays)
         if server.child is not None and stays:
-            show_line(console, f"The server runs at {server.url} until Ctrl-C.", "bold")
             with contextlib.suppress(KeyboardInterrupt):
+                show_line(console, f"The server runs at {server.url} until Ctrl-C.", "bold")
                 server.child.wait()
     if not succeeded:
         raise typer.Exit(1)
