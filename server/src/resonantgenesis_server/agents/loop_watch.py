@@ -6,9 +6,12 @@ The watch costs an agent nothing: nothing is counted or marked while agents run.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import sysconfig
 import threading
+from itertools import chain, islice, starmap
+from operator import attrgetter, methodcaller
 from types import FrameType
 from typing import NamedTuple
 
@@ -26,6 +29,8 @@ BLOCKED = 0.25
 #: How often an agent may block before it gets a thread of its own.
 _PATIENCE = 2
 _CLOSE_SECONDS = 2.0
+#: Frames that are looked at.
+_DEEPEST = 1_000
 _LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
 
 
@@ -79,21 +84,18 @@ class LoopWatch:
 
     def _look(self) -> _Found | None:
         """The agent that runs on the loop at this moment."""
-        frame = sys._current_frames().get(self._loop_thread)
-        place: FrameType | None = None
-        inside = frame
-        while frame is not None:
+        place = inside = None
+        for frame in _frames_of(self._loop_thread):
             if place is None and not frame.f_code.co_filename.startswith(_LIBRARIES):
                 place = frame
             if frame.f_code is PythonAgent.ON_LOOP:
                 # An agent in a library: where it was entered.
-                own = place if place is not frame and place is not None else inside
+                own = place if place is not frame and place is not None else inside or frame
                 agent = frame.f_locals.get("self")
-                if own is None or not isinstance(agent, PythonAgent):
+                if not isinstance(agent, PythonAgent):
                     return None
                 return _Found(agent, frame, own)
             inside = frame
-            frame = frame.f_back
         return None
 
     def _report(self, found: _Found) -> None:
@@ -113,3 +115,17 @@ class LoopWatch:
             own_thread_from_now_on=isolated,
         )
         agent.is_isolated = agent.is_isolated or isolated
+
+
+def _frames_of(thread: int) -> list[FrameType]:
+    """The frames of a running thread, the innermost first.
+
+    One call finds them all, without a step of Python in which the thread could run on: a look from
+    frame to frame has crashed the process in CPython 3.11, at the caller of a frame that had ended.
+    """
+    frames: list[FrameType] = []
+    innermost = map(methodcaller("get", thread), starmap(sys._current_frames, [()]))
+    callers = islice(map(attrgetter("f_back"), frames), _DEEPEST)
+    with contextlib.suppress(AttributeError):  # None has no caller
+        frames.extend(chain(innermost, callers))
+    return [frame for frame in frames if frame is not None]
