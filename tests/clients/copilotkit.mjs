@@ -57,8 +57,42 @@ const other = await page('copilot-3', 'duo');
 await other.core.connectAgent({ agent: other.agent });
 const shownBy = ({ agent }) => JSON.stringify(agent.messages.map(({ content }) => content));
 const team = { text: shownBy(duo), again: shownBy(other) };
+// A failure is one, and so is a wrong key; an approval is given by the run that resumes.
+const errors = [];
+const onError = ({ code, error }) => void errors.push([code, error.message]);
+const failing = await page('copilot-4', 'refusing');
+failing.core.subscribe({ onError });
+say(failing.agent, 'go');
+await failing.core.runAgent({ agent: failing.agent });
+const stranger = new CopilotKitCore({
+  runtimeUrl: `${base}/copilotkit`,
+  headers: { Authorization: 'Bearer wrong' },
+});
+stranger.subscribe({ onError });
+await until(() => stranger.runtimeConnectionStatus === 'error');
+const refunds = await page('copilot-5', 'refunds');
+const outcomes = [];
+refunds.agent.subscribe({
+  onRunFinishedEvent: ({ event }) => void outcomes.push(event.outcome),
+});
+refunds.core.addContext({ description: 'paid', value: '/dev/null' });
+say(refunds.agent, 'pay back');
+await refunds.core.runAgent({ agent: refunds.agent });
+const [interrupt] = outcomes[0].interrupts;
+const resume = [{ interruptId: interrupt.id, status: 'resolved', payload: { approved: true } }];
+await refunds.core.runAgent({ agent: refunds.agent, resume });
+const approved = [interrupt.reason, outcomes[1]?.type ?? null, textsOf(refunds.agent).join('')];
+// A tool of the page runs there, and its result brings the answer.
+const where = await page('copilot-6', 'location');
+const handler = async () => JSON.stringify({ city: 'Ulm' });
+where.core.addTool({ name: 'location', description: 'Where the user is.', handler });
+say(where.agent, 'where?');
+await where.core.runAgent({ agent: where.agent });
 console.log(
   JSON.stringify({
+    tool: textsOf(where.agent),
+    errors,
+    approved,
     whole,
     again,
     team,

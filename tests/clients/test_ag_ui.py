@@ -92,7 +92,8 @@ def test_the_runtime_of_copilotkit(found: dict[str, Any]) -> None:
 
 
 def test_copilotkits_own_client(server: ServerProcess) -> None:
-    """Runs, a page that is loaded again, one that is loaded in mid-run, and its stop."""
+    """Runs, a page that is loaded again, one that is loaded in mid-run, and its stop; failures, an
+    approval, and a tool of the page."""
     with sync_client(server, headers=bearer()) as client:
         make_team(client)
     found = run_client("copilotkit.mjs", server)
@@ -103,6 +104,11 @@ def test_copilotkits_own_client(server: ServerProcess) -> None:
     assert found["stopped"] == [True, True]
     assert found["never"] == 0
     assert found["team"]["text"] == found["team"]["again"] and "Looking." in found["team"]["text"]
+    failed, wrong_key = found["errors"]
+    assert failed == ["agent_run_error_event", "the shop is closed"]
+    assert wrong_key[0] == "runtime_info_fetch_failed"
+    assert found["approved"] == ["approval", "success", "pay backLooking. Paid."]
+    assert "In Ulm." in found["tool"]
 
 
 @pytest.mark.parametrize(
