@@ -35,9 +35,7 @@ serve: .venv/.run ## Run the server on 127.0.0.1:8080
 	@$(BIN)/resonantgenesis serve $(ARGS)
 
 # What ARGS chooses among the tests only pytest understands: with it, Python's run alone.
-test: $(PYTHON_TESTS) ## Run every test but the long campaigns
-	@scripts/system.sh
-	@$(if $(ARGS),$(MAKE) --no-print-directory test-python,scripts/tests.sh)
+test: test-python $(if $(ARGS),,test-typescript test-bounds) ## Run every test but the long campaigns
 
 # Each worker has a stretch of its own, so that what a module's tests share is made once.
 test-python: $(PYTHON_TESTS) ## Run those in Python alone: ARGS="-k sse"
