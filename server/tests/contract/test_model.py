@@ -36,10 +36,10 @@ class Stream:
     pending: bool = False
 
     def refusal(self, append: Append) -> type[LogError] | None:
-        if append.fence is not None and append.fence < self.fence:
-            return StaleWriter
         if append.expect is not None and append.expect != len(self.bodies):
             return PositionConflict
+        if append.fence is not None and append.fence < self.fence:
+            return StaleWriter
         return StreamClosed if self.closed else None
 
     def take(self, append: Append) -> None:

@@ -71,14 +71,15 @@ class Stream:
 
 
 def check(append: Append, state: Stream | None) -> None:
-    """Raises what rules 4 and 6 of base.py and `expect` refuse it with; None: a new stream. That a
-    writer was replaced comes first: its place is then wrong as a rule."""
-    if state is not None and append.fence is not None and append.fence < state.fence:
-        raise StaleWriter(f"{append.stream} is owned by fence {state.fence}, not {append.fence}")
+    """Raises what rules 4 and 6 of base.py and `expect` refuse it with; None: a new stream."""
     head = 0 if state is None else state.head
     if append.expect is not None and append.expect != head:
         raise PositionConflict(f"{append.stream} ends at {head}, not at {append.expect}")
-    if state is not None and state.closed:
+    if state is None:
+        return
+    if append.fence is not None and append.fence < state.fence:
+        raise StaleWriter(f"{append.stream} is owned by fence {state.fence}, not {append.fence}")
+    if state.closed:
         raise StreamClosed(f"{append.stream} is closed")
 
 
