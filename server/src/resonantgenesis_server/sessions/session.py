@@ -481,7 +481,9 @@ class Session:
         self._runner.forget(turn.turn)
 
     def _log_failure(self, event: str, error: LogError) -> None:
-        log_.error(
+        # Of two nodes that adopt a session at once, one comes second.
+        say = log_.warning if isinstance(error, PositionConflict) else log_.error
+        say(
             event,
             session=self.session_id,
             error=str(error),
