@@ -212,7 +212,9 @@ class Rig:
             self.adoption = Adoption(self.log.nodes, supervisor.sweep, self.session_list.node_gone)
             self.adoption.start()
         self.session_list.start()  # type: ignore[arg-type]
-        return await self.sweep() if sweep else None
+        swept = await self.sweep() if sweep else None
+        assert await self.session_list.ready(20.0)  # as a server does before it serves
+        return swept
 
     async def _open_log(self, committed: OnCommit) -> SqliteLog | PostgresLog | SpreadLog:
         if self.url is not None:

@@ -195,6 +195,8 @@ async def test_loading_while_commits_come_never_gives_an_old_state(
             records.append(ended_record(turn, "success", turn))
             for record in records[: None if turn < 39 else 2]:
                 await rig.log.append(Append(control_stream(name), [record]))
+            while loads < turn:  # a longer session is hardly ever read without a failure
+                await asyncio.sleep(0.001)
 
     loads = 0
 
@@ -216,10 +218,11 @@ async def test_loading_while_commits_come_never_gives_an_old_state(
             await asyncio.sleep(0)
 
     done = asyncio.Event()
-    loaders = [asyncio.create_task(load()) for _ in range(4)]
-    await asyncio.gather(*(write(name) for name in names))
-    done.set()
-    await asyncio.gather(*loaders)
+    async with asyncio.TaskGroup() as loaders:
+        for _ in range(4):
+            loaders.create_task(load())
+        await asyncio.gather(*(write(name) for name in names))
+        done.set()
     assert loads > 20
     assert not states._readings
     for name in names:
