@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import pytest
+from resonantgenesis_server.log.shared import Runner
 from resonantgenesis_server.model.errors import NotFound, SessionBusy
+from resonantgenesis_server.sessions.ownership import Elsewhere
 from resonantgenesis_server.sessions.range import ReadFrom
+from resonantgenesis_server.sessions.session import Session
+from resonantgenesis_server.sessions.state import control_stream
 
 from ..sessions.rig import ME, Rig, assert_sound, kinds, text_of
 
@@ -167,6 +172,93 @@ async def test_two_nodes_that_start_a_turn_at_once_have_one_winner(
                 pass
         assert (result["status"], result["output"]) == ("success", "x")
         assert_sound(await one.chunks(session))
+
+
+def before_looking(node: Rig, act: Callable[[], Awaitable[object]], *, look: int) -> None:
+    """Let this happen before the node asks for the so many-th time who runs a session."""
+    looked = 0
+    runner = node.log.runner
+
+    async def act_and_look(stream: str) -> Runner | None:
+        nonlocal looked
+        looked += 1
+        if looked == look:
+            await act()
+        return await runner(stream)
+
+    node.log.runner = act_and_look
+
+
+async def test_a_node_that_asks_as_a_turn_ends_does_not_run_it_again(nodes: Open) -> None:
+    one, other = await two(nodes)
+    first = await one.execute("x", agent="gate")
+    await one.gate.begun()
+
+    async def end() -> None:
+        one.gate.end()
+        assert (await one.result(first))["status"] == "success"
+
+    before_looking(other, end, look=1)
+    second = await other.execute("y", agent=None, session=first.session_id)
+    one.gate.end(turn=2)
+    assert (await other.result(second))["status"] == "success"
+    assert [turn.turn for turn in one.gate.turns] == [1, 2]
+    assert_sound(await one.chunks(first.session_id))
+
+
+async def test_a_session_is_not_taken_by_a_node_that_read_it_too_early(nodes: Open) -> None:
+    one, other = await two(nodes)
+    ref = await one.execute("x", agent="gate")
+    control, owner = control_stream(ref.session_id), other.supervisor._ownership
+    with pytest.raises(Elsewhere):
+        await owner.take(control, 3)
+    one.gate.end()
+    assert (await one.result(ref))["status"] == "success"
+    assert await owner.take(control, 3) is None
+    taken = await owner.take(control, 4)
+    assert taken == (owner.fence, False)
+
+
+@pytest.mark.parametrize("dies", [False, True])
+@pytest.mark.parametrize("look", [2, 3])
+async def test_a_loser_does_not_run_the_winners_turn_as_its_own(
+    nodes: Open, dies: bool, look: int
+) -> None:
+    one, other = await two(nodes)
+    session = await one.create("gate")
+
+    async def win() -> None:
+        await one.execute("x", agent=None, session=session)
+        one.gate.say("seen ")
+        await one.until_head(session, 2)
+
+    async def end_or_die() -> None:
+        if dies:
+            await kill(one)
+            await until(lambda: other.log.is_alone)
+            return
+        one.gate.end()
+        await one.until_head(session, 3)
+
+    lose = other.supervisor.session
+
+    @asynccontextmanager
+    async def after_a_loss(name: str, new: bool = False) -> AsyncIterator[Session]:
+        async with lose(name, new) as opened:
+            if not one.gate.turns:
+                await win()
+            yield opened
+
+    other.service._starter._open = after_a_loss
+    before_looking(other, end_or_die, look=look)
+    result = await other.execute("y", agent=None, session=session, if_busy="enqueue")
+    one.gate.end(turn=2)
+    assert (await other.result(result))["status"] == "success"
+    assert [(turn.turn, turn.goal) for turn in one.gate.turns] == [(1, "x"), (2, "y")]
+    chunks = await other.chunks(session)
+    assert_sound(chunks)
+    errors = [chunk["code"] for chunk in chunks if chunk["type"] == "error"]
+    assert errors == ["RUNNER_LOST"] * dies
 
 
 @pytest.mark.parametrize("rounds", [30])

@@ -14,13 +14,14 @@ class Runner:
     """The node that took a stream up last, by the stream's fence.
 
     `node`: its number; None: unknown. `alive`: it may still append. `pending`: the stream has
-    unfinished work.
+    unfinished work. `head`: the position of the last entry at the moment that all this was true.
     """
 
     fence: int
     node: int | None
     alive: bool
     pending: bool
+    head: int
 
 
 class SharedLog(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ..log.base import StaleWriter
 from ..log.shared import SharedLog
@@ -16,17 +16,27 @@ class Elsewhere(StaleWriter):
         self.node = node
 
 
+class Taken(NamedTuple):
+    """A session that this process may write with this fence. `is_ours`: whether this process was
+    the last to write it."""
+
+    fence: int
+    is_ours: bool
+
+
 class Ownership(Protocol):
     """Decides for the sessions of one process. `fence` is the process's newest."""
 
     @property
     def fence(self) -> int: ...
 
-    async def take(self, control: str) -> int:
-        """The fence with which this process may write the session of this control stream, as far
-        as the log showed after the call began. Raises Elsewhere and LogUnavailable.
+    async def take(self, control: str, position: int) -> Taken | None:
+        """Take the session of this control stream, which was read up to `position`, as far as the
+        log showed after the call began. None: it goes on behind `position`, and has to be read on.
+        Raises Elsewhere and LogUnavailable.
 
-        The first append decides: it names the position that the session was read up to.
+        A session that was read before its turn ended, and asked about after that, would look like
+        one whose turn has lost its process. The first append decides: it names the same position.
         """
         ...
 
@@ -61,8 +71,8 @@ class SoleOwner:
     def __init__(self, fence: int) -> None:
         self.fence = fence
 
-    async def take(self, control: str) -> int:
-        return self.fence
+    async def take(self, control: str, position: int) -> Taken:
+        return Taken(self.fence, is_ours=True)
 
     def lives(self, node: int) -> bool:
         return False
@@ -80,15 +90,17 @@ class NodeOwner:
         self.fence = fence
         self._log = log
 
-    async def take(self, control: str) -> int:
+    async def take(self, control: str, position: int) -> Taken | None:
         runner = await self._log.runner(control)
         if runner is None:
-            return self.fence
+            return Taken(self.fence, is_ours=True)
         if runner.pending and runner.alive and runner.node not in {None, self._log.node}:
             raise Elsewhere(runner.node or 0)
+        if runner.head > position:
+            return None
         while runner.fence > self.fence:
             self.fence = await self._log.next_fence()
-        return self.fence
+        return Taken(self.fence, is_ours=runner.node == self._log.node)
 
     @property
     def is_alone(self) -> bool:

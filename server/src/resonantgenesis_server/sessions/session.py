@@ -53,11 +53,8 @@ class Session:
     The supervisor keeps it while it has users or open turns.
     """
 
-    def __init__(
-        self, log: SessionLog, host: SessionHost, retire: Callable[[str], None], *, orphan: int
-    ) -> None:
-        """`retire` is called with the session's id when it may have nothing left to do. `orphan`
-        is the turn whose process died while it ran; 0: there is none."""
+    def __init__(self, log: SessionLog, host: SessionHost, retire: Callable[[str], None]) -> None:
+        """`retire` is called with the session's id when it may have nothing left to do."""
         self.session_id = log.session_id
         self.log = log
         self.users = 0
@@ -66,11 +63,11 @@ class Session:
         self.adopted = asyncio.Event()
         self._host = host
         self._retire = retire
-        self._runner = TurnRunner(log, host, orphan, self.adopted.set)
+        self._runner = TurnRunner(log, host, self.adopted.set)
         #: The place of the turn that runs or is next, if its agent has a bounded number.
         self._slot: SlotTicket | None = None
         self._changed = asyncio.Event()
-        if not orphan:
+        if not log.orphan:
             self.adopted.set()
 
     @property
@@ -127,6 +124,8 @@ class Session:
                 await self.log.record(
                     [*_cancelled(interrupted), *records], pending=pending, events=events
                 )
+                if records[-1].kind == "started":
+                    self._runner.expect(number, records[-2])
             finally:
                 self.resume()  # also if nobody knows whether it was recorded
             for turn in interrupted:
@@ -142,10 +141,8 @@ class Session:
         if new is not None:
             records.append(new.record())
             events.append(session_created(new, request.key_id, request.request_id))
-        record = request.record(number)
-        records.append(record)
+        records.append(request.record(number))
         if not self.state.open_turns and not request.needs_slot:
-            self._runner.expect(number, record)
             records.append(started_record(number, self.log.head + 1))
             info = new or self.log.info
             turn_events = TurnEvents(

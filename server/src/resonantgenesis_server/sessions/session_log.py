@@ -33,6 +33,7 @@ from ..tracing import spans
 from .answers import NewAnswer
 from .asks import Stop
 from .chunks import Encoded, TurnOutcome, beginning, input_chunk, waiting_chunk
+from .ownership import Taken
 from .state import (
     GivenAnswer,
     OpenAsk,
@@ -52,9 +53,8 @@ from .turn_writer import TimedTurnWriter, TurnWriter
 
 log_ = structlog.get_logger("resonantgenesis.turns")
 
-#: The fence with which this process may write the session of a control stream. Raises Elsewhere
-#: and LogUnavailable; see `Ownership.take`.
-TakeOver = Callable[[str], Awaitable[int]]
+#: Takes the session of a control stream that was read up to a position; see `Ownership.take`.
+TakeOver = Callable[[str, int], Awaitable[Taken | None]]
 
 
 class SessionLog:
@@ -86,6 +86,8 @@ class SessionLog:
         #: by what another node has written and a reader has taken in.
         self._position = state.position
         self.lock = asyncio.Lock()
+        #: The turn that has lost its process, which was another one or died before; 0: none.
+        self.orphan = orphan_of(state)
         #: A turn that ran before this process has chunks that the state does not tell.
         self.unsure = state.running is not None
         self.deleted = self.lost = False
@@ -120,15 +122,20 @@ class SessionLog:
         """Read where the streams end, and whether this process may write them still."""
         if not self.unsure:
             return
+        if self.lost:  # this process may write the session again by now, but not from here
+            raise StaleWriter("another node has written the session")
         try:
-            self._position = -1
-            while self._position != self.state.position:
+            taken = None
+            while taken is None or self._position != self.state.position:
                 await self.state.take_in(self._log, self.session_id)
                 self._position = self.state.position
-                self._fence = await self._take(self.control)
+                taken = await self._take(self.control, self._position)
         except StaleWriter:
             self.lost = True
             raise
+        self._fence = taken.fence
+        if not taken.is_ours:
+            self.orphan = orphan_of(self.state)
         info = await stream_info(self._log, self.session_id)
         self._reached(0 if info is None else info.head)
         self.unsure = False
@@ -366,6 +373,15 @@ class SessionLog:
         except (LogError, asyncio.CancelledError):
             self.unsure = True
             raise
+
+
+def orphan_of(state: SessionState) -> int:
+    """The turn that has lost its process, if no living one runs the session: one that runs, or
+    that cannot go on without the process that asked. 0: there is none."""
+    turn = state.running or state.waiting
+    if turn is None or turn.status == "running":
+        return 0 if turn is None else turn.turn
+    return turn.turn if turn.waits is not None and turn.waits.resume == "never" else 0
 
 
 #: Bytes of JSON of the goal in session.started: a goal of the default limit always fits.

@@ -120,8 +120,7 @@ class Supervisor(SessionHost):
             return existing
         # Nothing is awaited between taking and pinning, so the state cannot fall behind.
         log = SessionLog(self.log, session_id, state, fence=fence, take=self._ownership.take)
-        orphan = _orphan(state)
-        session = self._active[session_id] = Session(log, self, self.retire, orphan=orphan)
+        session = self._active[session_id] = Session(log, self, self.retire)
         self.states.pin(log)
         if state.open_turns:
             session.resume()
@@ -135,9 +134,11 @@ class Supervisor(SessionHost):
             if state is None:
                 raise SessionNotFound("no such session")
             position = state.position
-            fence = await self._ownership.take(control_stream(session_id))
-            if state.position == position:  # else the fence may be older than the state
-                return state, fence
+            taken = await self._ownership.take(control_stream(session_id), position)
+            if taken is None:
+                await state.take_in(self.log, session_id)
+            elif state.position == position:  # else the fence may be older than the state
+                return state, taken.fence
 
     def _drop(self, session: Session) -> None:
         """Another node writes the session now."""
@@ -284,12 +285,3 @@ class Supervisor(SessionHost):
             log_.error("a task could not be ended", task=task.get_name())
         self.stuck = len(running)
         return self.stuck
-
-
-def _orphan(state: SessionState) -> int:
-    """The turn that has lost its process, since nobody else writes the session: one that runs, or
-    that cannot go on without the process that asked. 0: there is none."""
-    turn = state.running or state.waiting
-    if turn is None or turn.status == "running":
-        return 0 if turn is None else turn.turn
-    return turn.turn if turn.waits is not None and turn.waits.resume == "never" else 0

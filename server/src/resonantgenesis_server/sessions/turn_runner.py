@@ -50,13 +50,10 @@ class _Prepared:
 class TurnRunner:
     """Runs one turn of a session at a time, from its record to its outcome."""
 
-    def __init__(
-        self, log: SessionLog, host: SessionHost, orphan: int, adopted: Callable[[], None]
-    ) -> None:
+    def __init__(self, log: SessionLog, host: SessionHost, adopted: Callable[[], None]) -> None:
         """`adopted` is called when the orphan runs again."""
         self._log = log
         self._host = host
-        self._orphan = orphan
         self._adopted = adopted
         #: Number and record of the newest turn, if it runs at once.
         self._expected: tuple[int, NewEntry] | None = None
@@ -84,7 +81,7 @@ class TurnRunner:
         if self._run is not None and self._run.number == number:
             succeeds = self._run.cancel()
         else:
-            succeeds = number in self._cancelled or number not in {self._decided, self._orphan}
+            succeeds = number in self._cancelled or number not in {self._decided, self._log.orphan}
         if succeeds:
             self._cancelled.add(number)
         return succeeds
@@ -105,7 +102,7 @@ class TurnRunner:
 
     def has_lost(self, turn: TurnState) -> bool:
         """Whether the turn cannot go on without its process, which has died."""
-        return turn.turn == self._orphan
+        return turn.turn == self._log.orphan
 
     async def run(self, turn: TurnState) -> TurnOutcome | None:
         """Run the turn; None if it waits with nobody in place. Raises LogError if it could not
@@ -123,10 +120,10 @@ class TurnRunner:
             request_id=turn.request_id,
             key_id=turn.key_id,
         )
-        if turn.turn == self._orphan:
+        if turn.turn == self._log.orphan:
             if not await self._can_begin_again(turn):
                 return await self._from_log(turn, None if turn.stopped else RUNNER_LOST)
-            self._orphan = 0
+            self._log.orphan = 0
             self._adopted()
         if turn.status == "waiting":
             return await self._from_log(turn, None)  # it was cancelled, and no agent runs

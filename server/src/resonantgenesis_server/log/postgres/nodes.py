@@ -58,7 +58,9 @@ WHERE w.node=$1 AND w.alive AND EXISTS (SELECT 1 FROM beats b WHERE b.node=$1 AN
 RETURNING 1
 """
 RUNNER = """
-SELECT f.node, w.alive, s.fence, s.pending FROM streams s
+SELECT f.node, w.alive, s.fence, s.pending, coalesce(
+  (SELECT position FROM entries WHERE stream=s.id ORDER BY position DESC LIMIT 1), s.head
+) AS head FROM streams s
 LEFT JOIN fences f ON f.fence=s.fence LEFT JOIN writers w ON w.node=f.node WHERE s.name=$1
 """
 ORPHANS = """
@@ -359,7 +361,8 @@ class Nodes:
     async def runner(self, stream: str) -> Runner | None:
         """Who took this stream up last; None: there is no such stream. Raises LogUnavailable."""
         for row in await self._ask(RUNNER, stream.encode()):
-            return Runner(row["fence"], row["node"], bool(row["alive"]), row["pending"])
+            alive = bool(row["alive"])
+            return Runner(row["fence"], row["node"], alive, row["pending"], row["head"])
         return None
 
     async def orphans(self, limit: int) -> list[str]:
