@@ -31,13 +31,14 @@ export function Keyboard(props: { pages: readonly Page[] }) {
       end();
     };
   }, [pages, navigate]);
-  const close = () => setShown(null);
+  // The browser tells that a dialog has closed when the next one may already have been asked for.
+  const close = (dialog: 'palette' | 'help') => setShown((now) => (now === dialog ? null : now));
   return (
     <Suspense>
       {shown === 'palette' && (
-        <Palette pages={pages} onClose={close} onHelp={() => setShown('help')} />
+        <Palette pages={pages} onClose={() => close('palette')} onHelp={() => setShown('help')} />
       )}
-      {shown === 'help' && <Help pages={pages} onClose={close} />}
+      {shown === 'help' && <Help pages={pages} onClose={() => close('help')} />}
     </Suspense>
   );
 }

@@ -22,6 +22,13 @@ _FOCUS = """
   return [name, shows(at) || (composer !== null && composer.matches(":focus-within"))];
 }
 """
+#: As somebody does whose hands are faster than the browser: it tells of the closing afterwards.
+_CLOSE_AND_OPEN = """
+() => {
+  document.querySelector("dialog").close();
+  dispatchEvent(new KeyboardEvent("keydown", { key: "k", ctrlKey: true }));
+}
+"""
 
 
 async def command(page: Page, text: str) -> None:
@@ -79,6 +86,15 @@ async def keys_lead_to_pages_unless_one_writes(page: Page) -> None:
     await expect(page.get_by_role("heading", name="Sessions", exact=True)).to_be_visible()
 
 
+async def palette_opens_while_the_keys_close(page: Page) -> None:
+    await page.get_by_label("Conversation").focus()
+    await page.keyboard.press("?")
+    await page.get_by_role("dialog", name="Keys").wait_for()
+    await page.evaluate(_CLOSE_AND_OPEN)
+    await page.get_by_role("combobox", name="Command").wait_for()
+    await expect(page.get_by_role("dialog", name="Keys")).to_have_count(0)
+
+
 async def tab_reaches_all_and_shows_where_it_is(page: Page) -> None:
     # A page that has just been loaded begins at its beginning.
     await page.reload()
@@ -101,4 +117,5 @@ async def test_everything_is_reached_without_a_mouse(server: ServerProcess) -> N
     async with browser_of(server) as watched:
         await tab_reaches_all_and_shows_where_it_is(await signed_in(watched, server))
         await palette_leads_everywhere(await signed_in(watched, server))
+        await palette_opens_while_the_keys_close(await signed_in(watched, server))
         await keys_lead_to_pages_unless_one_writes(await signed_in(watched, server))
