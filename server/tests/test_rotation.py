@@ -22,6 +22,7 @@ from resonantgenesis_server.records.credentials import (
     load_secrets,
     new_secret,
 )
+from sqlalchemy import Engine, event
 from support.postgres import PostgresServer
 
 pytestmark = pytest.mark.anyio
@@ -138,13 +139,14 @@ async def test_all_goes_on_until_the_former_secret_is_retired(
 
     async with serving(tmp_path / "data") as server:  # a restart changes nothing
         assert (await server.ask("GET", "/v1/secret")).json() == report
+        sealed = await server.endpoints()
         answer = await server.ask("POST", "/v1/secret/retire", {})
         assert answer.json()["revoked_keys"] == {"count": 1, "first": [left]}
         assert load_secrets(tmp_path / "data" / "secret") == (second,)
         good = [KEY, used["key"], fresh, late["key"]]
         assert [await server.status(each) for each in good] == [200] * 4
         assert [await server.status(each) for each in (unused["key"], token)] == [401] * 2
-        assert opens((second,), await server.endpoints())
+        assert await server.endpoints() == sealed and opens((second,), sealed)
         assert (await server.rotate())["id"] not in {before["id"], after["id"]}
         acts: list[str] = []
         async with asyncio.timeout(SOON):  # they come to the log behind the answers
@@ -158,6 +160,27 @@ async def test_the_former_secret_cannot_be_retired_in_the_same_moment(tmp_path: 
     async with serving(tmp_path / "data") as server:
         await server.rotate()
         assert "seconds old" in await server.refused("retire")
+
+
+async def test_others_do_not_wait_for_each_endpoint(tmp_path: Path, at_once: None) -> None:
+    """While the rotation writes to SQLite nobody else does, so it writes many in one statement."""
+    written: list[int] = []
+
+    def count(_c: Any, _u: Any, text: str, rows: Any, _x: Any, is_many: bool) -> None:
+        if text.startswith("UPDATE webhooks"):
+            written.append(len(rows) if is_many else 1)
+
+    async with serving(tmp_path / "data") as server:
+        for number in range(30):
+            await server.make("/v1/webhooks", url=f"http://127.0.0.1:9/{number}", secret=SHOWN)
+        event.listen(Engine, "before_cursor_execute", count)
+        try:
+            await server.rotate()
+            assert written == [30]
+            await server.ask("POST", "/v1/secret/retire", {})
+        finally:
+            event.remove(Engine, "before_cursor_execute", count)
+        assert written == [30]  # all were sealed under the new secret
 
 
 async def test_a_rotation_that_broke_off_goes_on_with_its_secret(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from resonantgenesis_server.agents.engines.http.endpoint import EndpointRecords
 from resonantgenesis_server.codec.json import loads
 from resonantgenesis_server.records.credentials import CredentialHasher, load_secrets
 from resonantgenesis_server.records.server_secret import SETTLE_SECONDS
-from support.server import KEY, ServerProcess, bearer, running
+from support.server import KEY, PATIENCE, ServerProcess, bearer, running
 
 HOOKS = 400
 SHOWN = "whsec_" + "c2VjcmV0" * 5
@@ -40,7 +40,8 @@ def test_no_key_and_no_sealed_secret_is_lost(tmp_path: Path, kills: int) -> None
                 assert answer.status_code == 200
             check_sealed(server.data)
             time.sleep(SETTLE_SECONDS)
-            answer = httpx.post(f"{server.url}/v1/secret/retire", json={}, headers=bearer())
+            retire = f"{server.url}/v1/secret/retire"
+            answer = httpx.post(retire, json={}, headers=bearer(), timeout=PATIENCE)
             assert answer.json() == {"revoked_keys": {"count": 0, "first": []}}
 
 
@@ -63,14 +64,16 @@ def fill(server: ServerProcess) -> str:
 
 def rotate(server: ServerProcess) -> None:
     with contextlib.suppress(httpx.HTTPError):
-        httpx.post(f"{server.url}/v1/secret/rotate", json={}, headers=bearer(), timeout=30)
+        httpx.post(f"{server.url}/v1/secret/rotate", json={}, headers=bearer(), timeout=PATIENCE)
 
 
 def finish(server: ServerProcess) -> None:
     """Rotate again, unless the rotation that was killed had been committed."""
     known = httpx.get(f"{server.url}/v1/secret", headers=bearer()).json()
     if not known["former"]:
-        answer = httpx.post(f"{server.url}/v1/secret/rotate", json={}, headers=bearer(), timeout=30)
+        answer = httpx.post(
+            f"{server.url}/v1/secret/rotate", json={}, headers=bearer(), timeout=PATIENCE
+        )
         assert answer.status_code == 200
         assert known["coming"] in {None, answer.json()["id"]}
 

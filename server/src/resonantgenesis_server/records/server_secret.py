@@ -12,6 +12,7 @@ from sqlalchemy import (
     RowMapping,
     Table,
     and_,
+    bindparam,
     delete,
     func,
     insert,
@@ -208,25 +209,35 @@ def _changed() -> Conflict:
 
 
 async def _reseal(connection: AsyncConnection, reseal: Reseal) -> None:
-    """Seal the secrets of all endpoints anew."""
+    """Seal the secrets of all endpoints anew, a page in one statement: nobody else writes to SQLite
+    meanwhile."""
     for table in (tables.agents, tables.webhooks):
-        async for row in _endpoints(connection, table):
-            changed: dict[str, Any] = {"endpoint": dict(reseal(row["endpoint"]))}
-            if table is tables.webhooks:
-                changed["revision"] = new_revision()  # the node that delivers reads it again
-            one = and_(*(key == row[key.name] for key in table.primary_key))
-            await connection.execute(update(table).where(one).values(changed))
+        keys = list(table.primary_key)
+        one = and_(*(key == bindparam(f"of_{key.name}", type_=key.type) for key in keys))
+        async for rows in _endpoints(connection, table):
+            changes: list[dict[str, Any]] = []
+            for row in rows:
+                endpoint = dict(reseal(row["endpoint"]))
+                if endpoint == row["endpoint"]:
+                    continue
+                change = {f"of_{key.name}": row[key.name] for key in keys} | {"endpoint": endpoint}
+                if table is tables.webhooks:
+                    change["revision"] = new_revision()  # the node that delivers reads it again
+                changes.append(change)
+            if changes:
+                await connection.execute(update(table).where(one), changes)
 
 
-async def _endpoints(connection: AsyncConnection, table: Table) -> AsyncIterator[RowMapping]:
-    """The rows that have an endpoint, page by page."""
+async def _endpoints(
+    connection: AsyncConnection, table: Table
+) -> AsyncIterator[Sequence[RowMapping]]:
+    """The rows that have an endpoint, in pages."""
     keys = list(table.primary_key)
     query = select(*keys, table.c.endpoint).where(table.c.endpoint.is_not(None))
     query = query.order_by(*keys).limit(_PAGE)
     page = query
     while rows := (await connection.execute(page)).mappings().all():
-        for row in rows:
-            yield row
+        yield rows
         last = [rows[-1][key.name] for key in keys]
         page = query.where(tuple_(*keys) > tuple_(*last))
 

@@ -14,7 +14,7 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,12 +120,13 @@ class EndpointRecords:
         return Endpoint(parse_url(kept["url"]), tuple(found), headers)
 
     def resealed(self, kept: Mapping[str, Any]) -> dict[str, Any]:
-        """The record, sealed under the server's current secret. What no secret opens stays."""
-        changed = dict(kept)
+        """The record, sealed under the server's current secret. What is sealed under it already
+        stays, and so does what no secret opens."""
+        changed, (_, *former) = dict(kept), self._derives()
         for name in ("secret", "former", "headers"):
             if kept.get(name):
                 with contextlib.suppress(InvalidRequest):
-                    changed[name] = self._sealed(self._opened(kept[name]))
+                    changed[name] = self._sealed(_opened(kept[name], former))
         return changed
 
     def _sealed(self, secret: bytes) -> str:
@@ -134,14 +135,19 @@ class EndpointRecords:
         return base64.b64encode(nonce + _tag(derive, nonce, masked) + masked).decode()
 
     def _opened(self, sealed: str) -> bytes:
-        data = base64.b64decode(sealed)
-        nonce, tag, masked = data[:_NONCE], data[_NONCE : _NONCE + _TAG], data[_NONCE + _TAG :]
-        for derive in self._derives():
-            if hmac.compare_digest(tag, _tag(derive, nonce, masked)):
-                return _xor(masked, _mask(derive, nonce, len(masked)))
-        raise InvalidRequest.field(
-            "secret", "was kept under another secret of the server; give the agent a new one"
-        )
+        return _opened(sealed, self._derives())
+
+
+def _opened(sealed: str, derives: Iterable[Derive]) -> bytes:
+    """Raises InvalidRequest if none of these sealed it."""
+    data = base64.b64decode(sealed)
+    nonce, tag, masked = data[:_NONCE], data[_NONCE : _NONCE + _TAG], data[_NONCE + _TAG :]
+    for derive in derives:
+        if hmac.compare_digest(tag, _tag(derive, nonce, masked)):
+            return _xor(masked, _mask(derive, nonce, len(masked)))
+    raise InvalidRequest.field(
+        "secret", "was kept under another secret of the server; give the agent a new one"
+    )
 
 
 def _mask(derive: Derive, nonce: bytes, length: int) -> bytes:
