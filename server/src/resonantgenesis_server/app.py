@@ -396,6 +396,7 @@ async def _announce_start(
     relay.start()
     stack.push_async_callback(relay.close)
     await relay.settle()
+    stack.push_async_callback(node_events.close)
     await node_events.started()
 
 
@@ -523,8 +524,8 @@ def _jobs(
     limits: Limits,
     clock: Clock,
 ) -> list[RetentionJob]:
-    async def settle() -> None:
-        await meter.settle()
+    async def settle(organization_id: str) -> None:
+        await meter.settle(organization_id)
         await session_list.settle()
 
     return [

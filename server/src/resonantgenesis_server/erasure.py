@@ -53,11 +53,11 @@ class Erasure:
         files: FileService,
         events: EventService,
         records: Records,
-        settle: Callable[[], Awaitable[None]],
+        settle: Callable[[str], Awaitable[None]],
         event_retention: float,
     ) -> None:
-        """`settle` returns when the rows of usage follow all current events. `event_retention`:
-        seconds for which events are kept."""
+        """`settle` returns when the rows of an organization's usage follow all its current events.
+        `event_retention`: seconds for which events are kept."""
         self._sessions = sessions
         self._files = files
         self._events = events
@@ -71,7 +71,7 @@ class Erasure:
         bound = replace(principal, subject=subject)
         erased = await self._contents(bound, actor.request_id)
         if not erased.has_more:
-            await self._settle()
+            await self._settle(principal.organization_id)
             erased.usage, erased.requests = await self._records.erasure.forget_subject(
                 principal.organization_id, subject
             )
@@ -106,7 +106,7 @@ class Erasure:
         within = Principal(organization_id, principal.key_id, _EVERYTHING)
         erased = await self._contents(within, actor.request_id)
         if not erased.has_more:
-            await self._settle()
+            await self._settle(organization_id)
             for stream in (event_stream(organization_id), audit_stream(organization_id)):
                 await self._events.log.delete(stream)
             await self._records.erasure.remove_organization(organization_id)

@@ -90,23 +90,24 @@ def old_events(
     seconds: float,
     *,
     name: str = "events",
-    settle: Callable[[], Awaitable[None]] | None = None,
+    settle: Callable[[str], Awaitable[None]] | None = None,
 ) -> RetentionJob:
     """Removes events older than this many seconds, of every organization.
 
-    `settle` returns when the projections of all current events are stored. If it fails, nothing is
-    removed. Events after it stay until the next run.
+    `settle` returns when the projections of an organization's current events are stored. If it
+    fails, nothing of that one is removed. Events after it stay until the next run.
     """
 
     async def run() -> int:
         removed = 0
-        began = time.monotonic()
-        if settle is not None:
-            await settle()
         async for page in each_organization(organizations):
-            for organization in page:
-                since = 0.0 if settle is None else time.monotonic() - began
-                removed += await events.trim_before(organization.id, seconds + since)
+            for due in await events.outdated([each.id for each in page], seconds):
+                since = 0.0
+                if settle is not None:
+                    began = time.monotonic()
+                    await settle(due)
+                    since = time.monotonic() - began
+                removed += await events.trim_before(due, seconds + since)
         return removed
 
     return RetentionJob(name, run)

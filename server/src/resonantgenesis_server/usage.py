@@ -28,6 +28,7 @@ from .records.files import Owner
 from .records.usage import (
     EndedTurns,
     GroupBy,
+    PlaceMove,
     PlaceMoved,
     UsageFilter,
     UsagePlace,
@@ -49,6 +50,8 @@ _LOOK = 1.0
 _CLOSE = 2.0
 #: Of each organization in one look: events, and bytes.
 _LOOK_EVENTS, _LOOK_BYTES = 500, 256 * 1024
+#: Bytes of each organization's first page, at the start.
+_LOAD_BYTES = 32 * 1024
 #: Organizations that are loaded or written at once.
 _AT_ONCE = 16
 #: Back-off after a failed write, in seconds, doubled up to the second.
@@ -118,9 +121,12 @@ class UsageMeter:
         since = self.budget.month.begins
         found = await self._records.standings(names, since)
         places = {name: found[name][1] if name in found else None for name in names}
+        tails = {name: self._tail(name) for name in names}
+        begins = {tail.stream: tail.place_in_log(places[name]) for name, tail in tails.items()}
+        pages = await self._log.read_many(begins, limit=_LOOK_EVENTS, max_bytes=_LOAD_BYTES)
 
         async def look(name: str) -> None:
-            await self._tail(name).look(places[name])
+            await tails[name].look(places[name], pages[tails[name].stream])
 
         await _at_once(look, names)
         moved = [name for name in names if self._tail(name).place != places[name]]
@@ -142,10 +148,11 @@ class UsageMeter:
         await self._looks.close()
         try:
             await self._write()
-            # The places that are left out are those where the next start has only to read on.
+            moves = [move for tail in self._tails.values() if (move := tail.move) is not None]
+            # Those that are left out are read again by the next start.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE):
-                    await self._write_places()
+                    await self._records.reach(moves)
         except (LogError, StoreError) as error:
             log_.warning("usage waits in the log", error=str(error))
 
@@ -240,7 +247,7 @@ class UsageMeter:
             while left:
                 names, left = left[:PAGE_STREAMS], left[PAGE_STREAMS:]
                 after = {event_stream(name): self._counted[name] for name in names}
-                pages = await self._shared.read_many(
+                pages = await self._shared.read_placed(
                     after, limit=_LOOK_EVENTS, max_bytes=_LOOK_BYTES
                 )
                 left += [name for name in names if await self._counted_page(name, pages)]
@@ -326,7 +333,7 @@ USAGE, LIMIT = "billing.usage.recorded", "billing.limit.reached"
 _MAX_ROWS = 10_000
 #: Events without usage, after which the position is written all the same. The next start need not
 #: read them again.
-_FAR = 10_000
+_FAR = 1_000
 #: Tries against other nodes that write the usage of the same organization.
 _RACES = 20
 _PAGE = 2_000
@@ -390,7 +397,7 @@ class UsageTail:
         self.limit_month: str | None = None
         self._log = log
         self._records = records
-        self._stream = event_stream(organization_id)
+        self.stream = event_stream(organization_id)
         self._rows: list[UsageRow] = []
         #: Positions: in the records; in the records or in `_rows`; announced by the log.
         self._kept = self._seen = self._newest = 0
@@ -427,14 +434,21 @@ class UsageTail:
         """The place that the records had when this process last looked, or wrote."""
         return self._place
 
-    async def look(self, place: UsagePlace | None) -> None:
-        """Read the log on from a place that was just read from the records. Raises LogError and
-        StoreError."""
+    @property
+    def move(self) -> PlaceMove | None:
+        """From the place in the records to the one that their rows reach; None: nowhere."""
+        if self._behind or self._rows or self._seen == self._kept:
+            return None
+        return PlaceMove(self.organization_id, self._place, self._reached(self._seen))
+
+    async def look(self, place: UsagePlace | None, page: Page) -> None:
+        """Read the log on from a place that was just read from the records; `page` is what follows
+        it. Raises LogError and StoreError."""
         async with self._writing:
             self._fall_behind()
             self._open(place)
             with contextlib.suppress(PlaceMoved):
-                await self._follow()
+                await self._follow(page)
                 return
         await self.write(look=True)
 
@@ -469,7 +483,7 @@ class UsageTail:
         self._rows = []
 
     async def _take_in(self, rows: Sequence[UsageRow], position: int) -> None:
-        place = UsagePlace(self._log.epoch, position, self.limit_month)
+        place = self._reached(position)
         try:
             await self._records.take_in(self.organization_id, rows, place, behind=self._place)
         except BaseException:
@@ -481,14 +495,15 @@ class UsageTail:
         self._open(await self._records.place(self.organization_id))
         await self._follow()
 
-    async def _follow(self) -> None:
+    async def _follow(self, page: Page | None = None) -> None:
         after = self._kept
         while True:
-            page = await self._log.read(self._stream, after, limit=_PAGE)
+            if page is None:
+                page = await self._log.read(self.stream, after, limit=_PAGE)
             head = 0 if page.info is None else page.info.head
             if after > head:  # the log was restored from a copy: its positions mean other events
                 log_.warning("usage is read anew", organization=self.organization_id)
-                after = 0
+                after, page = 0, None
                 continue
             if page.info is not None and 0 < after < page.info.earliest - 1:
                 log_.error("events are gone that tell of usage", organization=self.organization_id)
@@ -500,6 +515,7 @@ class UsageTail:
             # Rows that were announced meanwhile are not in memory.
             if page.at_end and after >= self._newest:
                 break
+            page = None
         self._seen = after
         self._behind = False
 
@@ -509,10 +525,16 @@ class UsageTail:
         return row_of(self.organization_id, entry) if entry.kind == USAGE else None
 
     def _open(self, place: UsagePlace | None) -> None:
-        self._place, self._kept = place, 0
+        self._place, self._kept = place, self.place_in_log(place)
         if place is not None:
             self.limit_month = max(place.limit_month or "", self.limit_month or "") or None
-            self._kept = place.position if place.epoch == self._log.epoch else 0
+
+    def _reached(self, position: int) -> UsagePlace:
+        return UsagePlace(self._log.epoch, position, self.limit_month)
+
+    def place_in_log(self, place: UsagePlace | None) -> int:
+        """The position in the log as it is now; 0 for a place in another history of it."""
+        return place.position if place is not None and place.epoch == self._log.epoch else 0
 
 
 class UsageService:

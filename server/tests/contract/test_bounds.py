@@ -154,6 +154,17 @@ async def test_a_stream_that_never_was(store: Store) -> None:
     assert page.entries == [] and page.info is None and page.at_end
 
 
+async def test_pages_of_many_streams_are_those_of_each(store: Store) -> None:
+    for number, name in enumerate(("a", "events:b", "c/turns")):
+        await put(store, name, *numbered(5 + number))
+    await store.trim("a", 3)
+    after = {"a": 0, "events:b": 4, "c/turns": 7, "none": 0, "past": 9}
+    for limit, max_bytes in ((2, 1_000), (9, 1), (9, 1_000)):
+        bounds = {"limit": limit, "max_bytes": max_bytes}
+        each = {name: await store.read(name, place, **bounds) for name, place in after.items()}
+        assert await store.read_many(after, **bounds) == each
+
+
 async def test_readers_that_never_stop_do_not_block_the_writer(store: Store) -> None:
     for _ in range(4):
         await put(store, "s", *("x" * 200 for _ in range(1000)))

@@ -79,6 +79,26 @@ async def test_a_log_that_is_down_or_hangs_holds_up_neither_start_nor_stop(
     assert await stores.events(org) == []
 
 
+async def test_a_start_does_not_wait_for_the_last_of_many(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system_events, "_START_PATIENCE", 0.02)
+    org, goes_on = await stores.organization(), asyncio.Event()
+
+    class Slow(FaultyLog):
+        async def room(self) -> None:
+            await goes_on.wait()
+
+    events = node(stores, Slow(stores.log))
+    assert not await events.started()
+    assert await stores.events(org) == []
+    goes_on.set()
+    async with asyncio.timeout(20):
+        while not await stores.events(org):
+            await asyncio.sleep(0.01)
+    await events.close()
+
+
 async def test_the_event_of_a_start_comes_after_those_of_the_last_run(
     stores: Stores, settings: Settings
 ) -> None:

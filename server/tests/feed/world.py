@@ -103,7 +103,7 @@ class FakeLog:
     def owned_from(self, stream: str) -> int | None:
         return self.since if self.is_mine else None
 
-    async def read_many(
+    async def read_placed(
         self, after: Mapping[str, int], *, limit: int, max_bytes: int
     ) -> Mapping[str, Page]:
         return {name: await self.read(name, place, limit=2) for name, place in after.items()}

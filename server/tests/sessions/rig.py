@@ -88,6 +88,9 @@ class Rows:
     async def places(self) -> Sequence[ListPlace]:
         return list(self.kept.values())
 
+    async def having(self, organization_ids: Sequence[str]) -> Sequence[str]:
+        return [each for each in organization_ids if self.rows]
+
     async def get(self, organization_id: str, session_id: str) -> SessionRecord | None:
         return self.rows.get(session_id)
 

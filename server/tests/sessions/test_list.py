@@ -104,6 +104,10 @@ async def test_a_start_reads_only_what_came_since_the_last(rig: Rig) -> None:
             reads.append((stream, after))
             return await self._log.read(stream, after, **bounds)
 
+        async def read_many(self, after: dict[str, int], **bounds: Any) -> Any:
+            reads.extend(after.items())
+            return await self._log.read_many(after, **bounds)
+
     await rig.open(Counted)
     await rig.session_list.settle()
     assert rig.rows.writes == writes

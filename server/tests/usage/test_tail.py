@@ -126,19 +126,21 @@ async def test_turns_that_end_while_the_log_is_read_are_there(stores: Stores) ->
     assert (await stores.agree()).turns == 5
 
 
-async def test_a_log_that_cannot_be_read_is_logged_and_tried_again(stores: Stores) -> None:
+async def test_a_log_that_cannot_be_read_is_logged_and_tried_again(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await stores.turns(2)
     await stores.crash()
     await stores.open(load=False)
-    read = stores.log.read
 
-    async def fails(stream: str, after: int, **bounds: int) -> Page:
+    async def fails(*_: object, **bounds: int) -> Page:
         raise LogUnavailable("cannot be read")
 
-    stores.log.read = fails  # type: ignore[method-assign,assignment]
-    with pytest.raises(LogUnavailable):
-        await stores.meter.load()
-    stores.log.read = read  # type: ignore[method-assign]
+    with monkeypatch.context() as patch:
+        patch.setattr(stores.log, "read", fails)
+        patch.setattr(stores.log, "read_many", fails)
+        with pytest.raises(LogUnavailable):
+            await stores.meter.load()
     await stores.meter.load()
     assert (await stores.agree()).turns == 2
 
@@ -211,8 +213,8 @@ async def test_no_event_is_forgotten_before_it_is_counted(stores: Stores) -> Non
     assert len(await stores.entries()) == 10
     stores.usage.down = False
 
-    async def settle() -> None:
-        await stores.meter.settle()
+    async def settle(organization_id: str) -> None:
+        await stores.meter.settle(organization_id)
         await stores.turns(2)  # they end while the old ones are being trimmed
 
     assert await old_events(organizations, events, 0.0, settle=settle).run() >= 9

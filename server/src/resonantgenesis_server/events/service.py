@@ -56,6 +56,8 @@ _MAX_ENTRIES = 20_000
 _PAGE = 2_000
 #: Bytes of the log between two awaits: parsed and matched within some 10 ms at worst.
 _READ_BYTES = 256 * 1024
+#: Bytes of the two oldest events of an organization, when those of many are looked at.
+_TWO_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +343,20 @@ class EventService:
         if (kept["type"], kept["data"]) != (kind, orjson.loads(orjson.dumps(data))):
             raise Conflict("this Idempotency-Key was used for another event")
         return event_json(entry, self.log.epoch)
+
+    async def outdated(self, organization_ids: Sequence[str], seconds: float) -> list[str]:
+        """Those of which `trim_before` removes something; perhaps some more, whose first event is
+        large."""
+        at = round(self._clock.before(seconds) * 1e6)
+        names = {self._stream_of(each): each for each in organization_ids}
+        pages = await self.log.read_many(dict.fromkeys(names, 0), limit=2, max_bytes=_TWO_BYTES)
+        found: list[str] = []
+        for stream, page in pages.items():
+            # The first one may be the mark.
+            last = page.entries[-1:]
+            if last and last[0].at < at and (len(page.entries) == 2 or not page.at_end):
+                found.append(names[stream])
+        return found
 
     async def trim_before(self, organization_id: str, seconds: float) -> int:
         """Remove events older than `seconds`. Returns the number of removed positions.

@@ -85,7 +85,7 @@ class LimitEvents:
                 log_.warning("limit event not written", limit=event.data["limit"], error=str(error))
 
 
-#: Seconds for the events of a start and of a stop. A stop must not wait longer.
+#: Seconds that a start and a stop wait for their events.
 _START_PATIENCE, _STOP_PATIENCE = 5.0, 1.0
 #: Organizations of one append.
 _TOGETHER = 50
@@ -116,13 +116,21 @@ class NodeEvents:
         self._organizations = organizations
         self._served = served
         self._data = {"node_id": node_id, "version": version}
+        #: One for each event.
+        self._publishing: list[Background] = []
+
+    async def close(self) -> None:
+        """Give up what is still to be written."""
+        for publishing in self._publishing:
+            await publishing.close()
 
     async def started(self) -> bool:
-        """Return whether all concerned have the event. A failure is logged, never raised."""
+        """Return whether all concerned have the event by now: where they are many the rest get it
+        behind this call's back. A failure is logged, never raised."""
         return await self._publish("system.node.started", _START_PATIENCE)
 
     async def draining(self) -> bool:
-        """Like `started`, in one second at most. Call this when the drain begins."""
+        """Like `started`, but waits one second at most. Call this when the drain begins."""
         return await self._publish("system.node.draining", _STOP_PATIENCE)
 
     async def certificate_read(self, chain: str, *, is_usable: bool) -> None:
@@ -143,13 +151,26 @@ class NodeEvents:
             log_.warning("an act is not in the audit log", target=chain, error=str(error))
 
     async def _publish(self, kind: str, seconds: float) -> bool:
+        written: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        async def publish() -> None:
+            written.set_result(await self._write_everywhere(kind))
+
+        publishing = Background(kind, publish)
+        self._publishing.append(publishing)
+        publishing.start()
+        await asyncio.wait({written}, timeout=seconds)
+        if not written.done():
+            log_.warning("node event not written everywhere yet", event_type=kind, after=seconds)
+            return False
+        return written.result()
+
+    async def _write_everywhere(self, kind: str) -> bool:
         try:
-            async with asyncio.timeout(seconds):
-                async for organization_ids in self._concerned():
-                    await self._write(kind, organization_ids)
-        except (LogError, StoreError, TimeoutError) as error:
-            problem = str(error) or f"not done after {seconds:g} s"
-            log_.warning("node event not written everywhere", event_type=kind, error=problem)
+            async for organization_ids in self._concerned():
+                await self._write(kind, organization_ids)
+        except (LogError, StoreError) as error:
+            log_.warning("node event not written everywhere", event_type=kind, error=str(error))
             return False
         return True
 

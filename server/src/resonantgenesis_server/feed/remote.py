@@ -161,7 +161,7 @@ class RemoteStreams:
             return False
         for name in due:
             self._followed[name].due = False
-        pages = await self._log.read_many(due, limit=PAGE_ENTRIES, max_bytes=PAGE_BYTES)
+        pages = await self._log.read_placed(due, limit=PAGE_ENTRIES, max_bytes=PAGE_BYTES)
         for name, page in pages.items():
             followed = self._followed.get(name)
             if followed is not None and followed.position == due[name]:  # else left meanwhile

@@ -295,6 +295,13 @@ class EventLog(Protocol):
         LogUnavailable, and ValueError for a `limit` below 1."""
         ...
 
+    async def read_many(
+        self, after: Mapping[str, int], *, limit: int, max_bytes: int
+    ) -> Mapping[str, Page]:
+        """`read` of each of these streams, after its own position, for the cost of few. The bounds
+        are for each."""
+        ...
+
     async def locate(
         self, stream: str, *, key: str | None = None, at: int | None = None
     ) -> int | None:

@@ -61,9 +61,14 @@ class SharedLog(Protocol):
     async def read_many(
         self, after: Mapping[str, int], *, limit: int, max_bytes: int
     ) -> Mapping[str, Page]:
-        """Of each stream the entries after a position; see `EventLog.read`. `limit` and
-        `max_bytes` are for each. Of a stream that many nodes append to it may not show yet what
-        `read` would; a notice tells of that. Raises LogUnavailable."""
+        """See `EventLog.read_many`."""
+        ...
+
+    async def read_placed(
+        self, after: Mapping[str, int], *, limit: int, max_bytes: int
+    ) -> Mapping[str, Page]:
+        """Like `read_many`, and waits for no other node. Of a stream that many nodes append to it
+        may not show yet what `read` would; a notice tells of that. Raises LogUnavailable."""
         ...
 
 
@@ -87,10 +92,10 @@ class FollowedLog(Protocol):
         that it announces everything there; None: another node may append now."""
         ...
 
-    async def read_many(
+    async def read_placed(
         self, after: Mapping[str, int], *, limit: int, max_bytes: int
     ) -> Mapping[str, Page]:
-        """See `SharedLog.read_many`."""
+        """See `SharedLog.read_placed`."""
         ...
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from sqlalchemy import Insert, RowMapping, and_, delete, func, select, tuple_
+from sqlalchemy import Insert, RowMapping, and_, delete, exists, func, select, tuple_
 
 from . import tables
 from .base import ListPage, ListPlace, SessionRecord
@@ -135,6 +135,17 @@ class SessionRepository:
         if end is None or page.next_cursor is not None:
             return page
         return ListPage(page.items, encode_cursor(*end))
+
+    async def having(self, organization_ids: Sequence[str]) -> Sequence[str]:
+        """Those of the organizations that have a row."""
+        organizations, sessions = tables.organizations.c, tables.sessions.c
+        has = exists().where(sessions.organization_id == organizations.id)
+        found: list[str] = []
+        async with self._database.read() as connection:
+            for few in few_at_once(organization_ids):
+                query = select(organizations.id).where(organizations.id.in_(few), has)
+                found += (await connection.execute(query)).scalars()
+        return found
 
     async def open(
         self,

@@ -6,9 +6,9 @@ The log is the truth. The guarantees are those of `base`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from sqlalchemy import (
     CTE,
@@ -17,6 +17,7 @@ from sqlalchemy import (
     RowMapping,
     Select,
     Table,
+    bindparam,
     delete,
     exists,
     func,
@@ -67,6 +68,14 @@ class UsagePlace:
     epoch: str
     position: int
     limit_month: str | None = None
+
+
+class PlaceMove(NamedTuple):
+    """`behind`: see `UsageRepository.take_in`."""
+
+    organization_id: str
+    behind: UsagePlace | None
+    place: UsagePlace
 
 
 class PlaceMoved(Exception):
@@ -316,6 +325,32 @@ class UsageRepository:
             if rows:
                 turns = self._upsert(tables.usage, _KEY)
                 await connection.execute(turns, [_row(row) for row in rows])
+
+    async def reach(self, moves: Sequence[PlaceMove]) -> None:
+        """Keep places that the rows reach already. Where another process has written a place since
+        nothing changes."""
+        table = tables.usage_places
+        begin = tables.insert_place(self._database.dialect, table).on_conflict_do_nothing()
+        move = (
+            update(table)
+            .where(
+                table.c.organization_id == bindparam("of"),
+                table.c.epoch == bindparam("from_epoch"),
+                table.c.position == bindparam("from_position"),
+            )
+            .values({name: bindparam(name) for name in ("epoch", "position", "limit_month")})
+        )
+        begun, moved = list[dict[str, Any]](), list[dict[str, Any]]()
+        for name, former, place in sorted(moves, key=lambda each: each.organization_id):
+            if former is None:
+                begun.append({"organization_id": name, **asdict(place)})
+            else:
+                known = {"of": name, "from_epoch": former.epoch, "from_position": former.position}
+                moved.append(known | asdict(place))
+        for query, rows in ((begin, begun), (move, moved)):
+            if rows:
+                async with self._database.write() as connection:
+                    await connection.execute(query, rows)
 
     def _move(
         self, behind: UsagePlace | None, reached: Mapping[str, Any]

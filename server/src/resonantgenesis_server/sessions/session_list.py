@@ -15,14 +15,14 @@ takes in the events since the kept positions, as a start does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from .. import metrics
 from ..background import Background
-from ..log.base import Entry, EventLog, LogError
+from ..log.base import Entry, EventLog, LogError, Page
 from ..log.shared import SharedLog
 from ..model.events import event_stream
 from ..records.access import OrganizationRepository, each_organization
@@ -49,8 +49,10 @@ _PLACES = 1.0
 HOLD_SECONDS = 30.0
 #: Events that change no session, after which the position is written all the same.
 _FAR = 10_000
-#: Events of a page, sessions of a repair, rows of a page.
-_EVENTS, _SESSIONS, _ROWS = 2_000, 50, 200
+#: Events of an organization in one read of many, and their bytes.
+_EVENTS, _EVENT_BYTES = 2_000, 64 * 1024
+#: Sessions of a repair; of each the records, and their bytes, in one read of all; rows of a page.
+_SESSIONS, _RECORDS, _RECORD_BYTES, _ROWS = 50, 200, 64 * 1024, 200
 #: Seconds that a reader of the list waits until the list is up to date after a start.
 _PATIENCE = 10.0
 _STREAM = event_stream("")
@@ -220,7 +222,7 @@ class SessionList:
         if organization_id not in self._kept:
             places = await self._sessions.places()
             place = next((p for p in places if p.organization_id == organization_id), None)
-        await self._take_in(organization_id, place)
+        await self._take_in([organization_id], {} if place is None else {organization_id: place})
 
     async def removals(self) -> None:
         """Return when the records show no session, and no session's file, that was deleted before
@@ -364,41 +366,59 @@ class SessionList:
     async def _catch_up(self) -> None:
         places = {place.organization_id: place for place in await self._sessions.places()}
         async for page in each_organization(self._organizations):
-            for organization in page:
-                await self._take_in(organization.id, places.get(organization.id))
+            await self._take_in([organization.id for organization in page], places)
 
-    async def _take_in(self, organization_id: str, place: ListPlace | None) -> None:
-        """Take in the sessions of which an organization's events tell since this position."""
+    async def _take_in(
+        self, organization_ids: Sequence[str], places: Mapping[str, ListPlace]
+    ) -> None:
+        """Take in the sessions of which the organizations' events tell since their places."""
         async with self._taking_in:
-            await self._follow(organization_id, place)
+            after = {name: self._begin(name, places.get(name)) for name in organization_ids}
+            pages = await self._events(after)
+            doubted = [name for name in after if not 0 < after[name] <= head_of(pages[name])]
+            verified: set[str] = set()
+            if doubted:
+                # No place, or one of another history of the log: each row is compared with the log.
+                after |= dict.fromkeys(doubted, 0)
+                for name in await self._sessions.having(doubted):
+                    verified |= await self._verify(name)
+                pages = await self._events(after)
+            while pages:
+                changed = {name: None for page in pages.values() for name in changed_by(page)}
+                await self._repair([name for name in changed if name not in verified])
+                after = {
+                    of: page.entries[-1].position for of, page in pages.items() if page.entries
+                }
+                await self._reach(after)
+                # All later events are announced, or are other nodes' to write.
+                pages = await self._events({of: after[of] for of in after if not pages[of].at_end})
 
-    async def _follow(self, organization_id: str, place: ListPlace | None) -> None:
-        stream = event_stream(organization_id)
-        after = self._kept.get(organization_id, 0)
-        if not after and place is not None and place.epoch == self._log.epoch:
-            after = place.position
-        page = await self._log.read(stream, after, limit=_EVENTS)
-        verified: set[str] = set()
-        if not after or after > (0 if page.info is None else page.info.head):
-            # No position, or one of another history of the log: each row is compared with the log.
-            after = 0
-            verified = await self._verify(organization_id)
-            page = await self._log.read(stream, after, limit=_EVENTS)
-        while True:
-            changed = {session_of_event(e): None for e in page.entries if e.kind in SESSION_EVENTS}
-            await self._repair([name for name in changed if name not in verified])
-            if page.entries:
-                after = page.entries[-1].position
-                if self._shared is None or self._shared.is_alone:
-                    reached = ListPlace(organization_id, self._log.epoch, after)
-                    async with self._flushing:
-                        await self._sessions.upsert_many([], [reached])
-                    self._placed[organization_id] = after
-                self._keep(organization_id, after)
-                self._note(organization_id, after)
-            if page.at_end:
-                return  # all later events are announced, or are other nodes' to write
-            page = await self._log.read(stream, after, limit=_EVENTS)
+    def _begin(self, organization_id: str, place: ListPlace | None) -> int:
+        """The position of the last event that the rows show; 0: unknown."""
+        kept = self._kept.get(organization_id, 0)
+        if not kept and place is not None and place.epoch == self._log.epoch:
+            return place.position
+        return kept
+
+    async def _events(self, after: Mapping[str, int]) -> dict[str, Page]:
+        """A page of the events of each of these organizations."""
+        if not after:
+            return {}
+        streams = {event_stream(name): position for name, position in after.items()}
+        pages = await self._log.read_many(streams, limit=_EVENTS, max_bytes=_EVENT_BYTES)
+        return {name: pages[event_stream(name)] for name in after}
+
+    async def _reach(self, positions: Mapping[str, int]) -> None:
+        """The rows show the organizations' events up to these."""
+        if positions and (self._shared is None or self._shared.is_alone):
+            epoch = self._log.epoch
+            reached = [ListPlace(name, epoch, position) for name, position in positions.items()]
+            async with self._flushing:
+                await self._sessions.upsert_many([], reached)
+            self._placed |= positions
+        for name, position in positions.items():
+            self._keep(name, position)
+            self._note(name, position)
 
     async def _verify(self, organization_id: str) -> set[str]:
         """Compare every row of the organization with the log. Returns the sessions of the rows."""
@@ -426,13 +446,30 @@ class SessionList:
 
     async def _read(self, session_ids: Iterable[str]) -> dict[str, SessionState]:
         """The current states of these sessions, without those that the log does not have."""
-        states: dict[str, SessionState] = {}
-        for session_id in session_ids:
-            state = SessionState()
-            await state.take_in(self._log, session_id)
-            if state.info is not None:
-                states[session_id] = state
+        names, states = list(session_ids), dict[str, SessionState]()
+        for start in range(0, len(names), _SESSIONS):
+            streams = {control_stream(name): name for name in names[start : start + _SESSIONS]}
+            pages = await self._log.read_many(
+                dict.fromkeys(streams, 0), limit=_RECORDS, max_bytes=_RECORD_BYTES
+            )
+            for stream, name in streams.items():
+                state = SessionState()
+                state.apply(pages[stream].entries)
+                if not pages[stream].at_end:
+                    await state.take_in(self._log, name)
+                if state.info is not None:
+                    states[name] = state
         return states
+
+
+def head_of(page: Page) -> int:
+    """The position of the last event; 0: there is none."""
+    return 0 if page.info is None else page.info.head
+
+
+def changed_by(page: Page) -> list[str]:
+    """The sessions that the events of a page have changed."""
+    return [session_of_event(entry) for entry in page.entries if entry.kind in SESSION_EVENTS]
 
 
 def record_of(state: SessionState) -> SessionRecord:

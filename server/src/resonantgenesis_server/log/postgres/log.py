@@ -399,8 +399,14 @@ class PostgresLog(QueuedLog):
     async def read_many(
         self, after: Mapping[str, int], *, limit: int, max_bytes: int
     ) -> Mapping[str, Page]:
-        """See `SharedLog`. Of a shared stream, what has its place already: a notice tells when
-        there is more."""
+        check_text(*after)
+        await self._outbox.before_read(*after)
+        return await self.read_placed(after, limit=limit, max_bytes=max_bytes)
+
+    async def read_placed(
+        self, after: Mapping[str, int], *, limit: int, max_bytes: int
+    ) -> Mapping[str, Page]:
+        """See `SharedLog`."""
         return await self._ask(
             self._readers, lambda db: reader.read_pages(db, after, limit, max_bytes)
         )

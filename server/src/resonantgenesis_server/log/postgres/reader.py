@@ -140,9 +140,8 @@ async def read_pages(
     """A page of each stream, all from one snapshot."""
     names = list(after)
     encoded = [name.encode() for name in names]
-    rows = await db.fetch(
-        READ_MANY, encoded, list(after.values()), limit, max_bytes, timeout=_SECONDS
-    )
+    places = [min(max(place, 0), _MAX) for place in after.values()]
+    rows = await db.fetch(READ_MANY, encoded, places, limit, max_bytes, timeout=_SECONDS)
     pages = {name: Page([], None) for name in names}
     for number, fence, closed, earliest, head, position, kind, body, at in rows:
         page = pages[names[number - 1]]

@@ -242,14 +242,30 @@ class SpreadLog:
     async def read_many(
         self, after: Mapping[str, int], *, limit: int, max_bytes: int
     ) -> Mapping[str, Page]:
-        """See `SharedLog`. Each database is asked once."""
+        check_text(*after)
+        await self._before_read(*after)
+        return await self._read_each(
+            after, lambda part, few: part.read_many(few, limit=limit, max_bytes=max_bytes)
+        )
+
+    async def read_placed(
+        self, after: Mapping[str, int], *, limit: int, max_bytes: int
+    ) -> Mapping[str, Page]:
+        """See `SharedLog`."""
+        return await self._read_each(
+            after, lambda part, few: part.read_placed(few, limit=limit, max_bytes=max_bytes)
+        )
+
+    async def _read_each(
+        self,
+        after: Mapping[str, int],
+        read: Callable[[PostgresLog, Mapping[str, int]], Awaitable[Mapping[str, Page]]],
+    ) -> Mapping[str, Page]:
+        """Ask each database once for its streams."""
         names: dict[int, dict[str, int]] = {}
         for stream, position in after.items():
             names.setdefault(self.place_of(stream), {})[stream] = position
-        found = await _all(
-            self.parts[place].read_many(each, limit=limit, max_bytes=max_bytes)
-            for place, each in names.items()
-        )
+        found = await _all(read(self.parts[place], few) for place, few in names.items())
         return {stream: page for pages in found for stream, page in pages.items()}
 
     async def locate(

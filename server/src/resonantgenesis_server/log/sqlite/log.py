@@ -12,7 +12,7 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from itertools import islice
 from pathlib import Path
@@ -31,7 +31,7 @@ from ..base import (
 )
 from ..queue import Job, QueuedLog
 from .schema import POSITION_BITS, SPAN, configure, create_or_check, describe
-from .tail import Tail, first_since, last_row, rows_after
+from .tail import Look, Tail, first_since, last_row, rows_after
 from .writer import SqliteWriter
 
 T = TypeVar("T")
@@ -168,9 +168,15 @@ class SqliteLog(QueuedLog):
         if limit < 1:
             raise ValueError(f"limit is {limit}; a page holds at least one entry")
         check_text(stream)
-        place = min(max(after, 0), SPAN - 1)
         tail = self._writer.tail
-        return await self._read(lambda db: read_page(db, tail, stream, place, limit, max_bytes))
+        return await self._read(lambda db: read_page(db, tail, stream, after, limit, max_bytes))
+
+    async def read_many(
+        self, after: Mapping[str, int], *, limit: int, max_bytes: int
+    ) -> Mapping[str, Page]:
+        check_text(*after)
+        tail = self._writer.tail
+        return await self._read(lambda db: read_pages(db, tail, after, limit, max_bytes))
 
     async def locate(
         self, stream: str, *, key: str | None = None, at: int | None = None
@@ -281,7 +287,23 @@ def read_page(
     db: sqlite3.Connection, tail: Tail, stream: str, after: int, limit: int, max_bytes: int
 ) -> Page:
     """Entries after a position, with the stream's info from the same view."""
+    return read_pages(db, tail, {stream: after}, limit, max_bytes)[stream]
+
+
+def read_pages(
+    db: sqlite3.Connection, tail: Tail, after: Mapping[str, int], limit: int, max_bytes: int
+) -> dict[str, Page]:
+    """A page of each stream, all from one view."""
     look = tail.look()
+    return {
+        stream: _page(db, look, stream, min(max(place, 0), SPAN - 1), limit, max_bytes)
+        for stream, place in after.items()
+    }
+
+
+def _page(
+    db: sqlite3.Connection, look: Look, stream: str, after: int, limit: int, max_bytes: int
+) -> Page:
     row = db.execute(_STREAM, (stream,)).fetchone()
     if row is None:
         return Page([], None)
