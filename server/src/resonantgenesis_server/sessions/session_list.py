@@ -49,8 +49,8 @@ _PLACES = 1.0
 HOLD_SECONDS = 30.0
 #: Events that change no session, after which the position is written all the same.
 _FAR = 10_000
-#: Events of an organization in one read of many, and their bytes.
-_EVENTS, _EVENT_BYTES = 2_000, 64 * 1024
+#: Events of an organization in one read of many; their bytes, and those of all.
+_EVENTS, _PAGE_BYTES, _ALL_BYTES = 2_000, 1 << 20, 16 << 20
 #: Sessions of a repair; of each the records, and their bytes, in one read of all; rows of a page.
 _SESSIONS, _RECORDS, _RECORD_BYTES, _ROWS = 50, 200, 64 * 1024, 200
 #: Seconds that a reader of the list waits until the list is up to date after a start.
@@ -405,7 +405,8 @@ class SessionList:
         if not after:
             return {}
         streams = {event_stream(name): position for name, position in after.items()}
-        pages = await self._log.read_many(streams, limit=_EVENTS, max_bytes=_EVENT_BYTES)
+        max_bytes = min(_PAGE_BYTES, _ALL_BYTES // len(streams))
+        pages = await self._log.read_many(streams, limit=_EVENTS, max_bytes=max_bytes)
         return {name: pages[event_stream(name)] for name in after}
 
     async def _reach(self, positions: Mapping[str, int]) -> None:
