@@ -82,6 +82,9 @@ def test_a_handler_gets_the_turn_and_gives_every_kind_of_chunk(
     usage = chunks[-1].usage
     assert usage is not None
     assert (chunks[-1].output, usage.input_tokens, usage.output_tokens) == ("turn 2", 3, 4)
+    with sync_client(server) as admin:
+        (node,) = admin.get("/v1/metrics?of=server", headers=bearer()).json()["data"]
+    assert node["open_streams"] >= 1  # the worker's socket
 
 
 def test_a_turn_asks_and_goes_on_in_another_worker(

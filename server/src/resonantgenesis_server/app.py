@@ -271,7 +271,7 @@ async def open_parts(
                 expiry,
             ),
             LiveMetrics(
-                live_metrics_here(own.id, hub, supervisor, watch, sockets),
+                live_metrics_here(own.id, hub, supervisor, watch),
                 records.sessions.waiting,
                 calls,
             ),

@@ -101,7 +101,6 @@ def live_metrics_here(
     hub: Hub,
     supervisor: Supervisor,
     watch: StreamWatchdog,
-    sockets: SocketRoutes,
 ) -> Here:
     """What these parts do, of one organization or of all; `node` is the id of this node."""
     began = time.monotonic()
@@ -114,15 +113,11 @@ def live_metrics_here(
 
         live, behind = hub.live_and_behind(counts)
         running, queued = supervisor.open_turns(organization_id)
-        if organization_id is None:
-            kinds = watch.kinds()
-            figures, streams = _of_all(), kinds["sse"] + kinds["transfer"] + sockets.count
-        else:
-            figures, streams = metrics.figures(organization_id), watch.count_of(organization_id)
+        figures = _of_all() if organization_id is None else metrics.figures(organization_id)
         return NodeMetrics(
             node=node,
             uptime_seconds=round(time.monotonic() - began, 3),
-            open_streams=streams,
+            open_streams=watch.count_of(organization_id),
             viewers=ViewersBody(live=live, behind=behind),
             open_turns=OpenTurnsBody(running=running, queued=queued),
             ended_turns=dict(figures.turns.counts),

@@ -112,8 +112,10 @@ class StreamWatchdog:
             stream.kind for stream in self._credential_of
         )
 
-    def count_of(self, organization_id: str) -> int:
-        """The number of an organization's open streams, sockets and transfers."""
+    def count_of(self, organization_id: str | None) -> int:
+        """The number of open streams, sockets and transfers of an organization; None: of all."""
+        if organization_id is None:
+            return self._of_organization.total()
         return self._of_organization[organization_id]
 
     def check_limit(self, principal: Principal) -> None:
