@@ -6,8 +6,8 @@ import type { ReactNode } from 'react';
 import {
   createContext,
   useContext,
-  useEffect,
   useId,
+  useLayoutEffect,
   useRef,
   useState,
   useSyncExternalStore,
@@ -151,7 +151,7 @@ export function ListState(props: {
   return props.empty;
 }
 
-/** A dialog of the browser's own: it keeps the focus, and Escape closes it. */
+/** A dialog of the browser's own: it keeps the focus, gives it back, and Escape closes it. */
 export function Dialog(props: {
   open: boolean;
   onOpenChange: (open: boolean) => void;
@@ -161,11 +161,13 @@ export function Dialog(props: {
 }) {
   const place = useRef<HTMLDialogElement>(null);
   const title = useId();
-  useEffect(() => {
-    if (!props.open) return;
-    place.current?.showModal();
+  useLayoutEffect(() => {
+    const dialog = place.current;
+    if (!props.open || dialog === null) return;
+    dialog.showModal();
     // Whoever opens a form wants to write, and not to close it.
-    place.current?.querySelector<HTMLElement>('form :is(input, select, textarea)')?.focus();
+    dialog.querySelector<HTMLElement>('form :is(input, select, textarea)')?.focus();
+    return () => dialog.close();
   }, [props.open]);
   if (!props.open) return null;
   return (
@@ -173,7 +175,14 @@ export function Dialog(props: {
       ref={place}
       className="dialog"
       aria-labelledby={title}
-      onClose={() => props.onOpenChange(false)}
+      // The browser tells of a closing when the next key may have come already: `onClose` is for
+      // those who close it without a key.
+      onKeyDown={(event) => {
+        if (event.key !== 'Escape') return;
+        event.preventDefault();
+        props.onOpenChange(false);
+      }}
+      onClose={() => place.current?.open || props.onOpenChange(false)}
     >
       <div className="stack">
         <div className="row spread">
