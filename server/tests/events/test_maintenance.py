@@ -145,6 +145,37 @@ async def test_the_server_answers_410_with_the_earliest(settings: Settings, cloc
         assert [event["data"] for event in everything.json()["events"]] == [{"n": 2}]
 
 
+async def test_acts_are_kept_in_the_audit_log_for_its_own_time(
+    settings: Settings, clock: Clock
+) -> None:
+    limits = settings.limits
+    assert limits.audit_retention > 2 * limits.event_retention
+    async with open_parts(settings) as parts, client_of(parts) as client:
+
+        async def acts() -> list[str]:
+            page = (await client.get("/v1/events?audit=true")).json()
+            return [event["data"]["target"] for event in page["events"]]
+
+        made = []
+        for number in range(3):
+            body = {"name": f"k{number}", "scopes": ["*"]}
+            made.append((await client.post("/v1/keys", json=body)).json()["id"])
+        async with asyncio.timeout(10):  # acts come to the log behind their answers
+            while await acts() != made:
+                await asyncio.sleep(0.01)
+        await parts.housekeeper.close()  # its own first round would race with ours
+        clock.now += 2 * limits.event_retention
+        removed = await parts.housekeeper.sweep()
+        assert (removed["events"], removed["audit"]) == (3, 0)
+        assert await acts() == made
+        clock.now += limits.audit_retention
+        assert (await parts.housekeeper.sweep())["audit"] == 2
+        assert await acts() == made[2:]  # the youngest stays, as a mark
+        first = cursor_of(parts.log.epoch, 0)
+        gone = await client.get("/v1/events", params={"audit": True, "cursor": first})
+        assert (gone.status_code, gone.json()["error"]["code"]) == (410, "POSITION_EXPIRED")
+
+
 async def test_remembered_requests_go_when_their_window_is_over(
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
