@@ -19,6 +19,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 SUMS = "SHA256SUMS"
+#: KiB that each package which people install may have. The server's wheel holds the documentation
+#: and the console. What a page loads of the SDK has a bound in `sdk/typescript/tests/package/`.
+BUDGETS = {
+    "resonantgenesis-*.whl": 208,
+    "resonantgenesis_server-*.whl": 4_608,
+    "resonantgenesis-sdk-*.tgz": 256,
+}
 #: Seconds that one step may take.
 PATIENCE = 600
 
@@ -65,6 +72,15 @@ def write_boms(out: Path) -> None:
     (out / "resonantgenesis-sdk.cdx.json").write_text(json.dumps(bom, indent=2) + "\n")
 
 
+def check_sizes(out: Path) -> None:
+    """Raises SystemExit for a package that is larger than its budget."""
+    for pattern, budget in BUDGETS.items():
+        for path in out.glob(pattern):
+            size = path.stat().st_size / 1024
+            if size > budget:
+                sys.exit(f"make: {path.name} has {size:,.0f} KiB, and may have {budget:,}")
+
+
 def write_sums(out: Path) -> None:
     """Write the digest of every file, as `sha256sum --check` reads it."""
     files = sorted(path for path in out.iterdir() if path.name != SUMS)
@@ -104,6 +120,7 @@ def main() -> None:
     os.environ["SOURCE_DATE_EPOCH"] = _run("git", "log", "-1", "--format=%ct").strip()
     for part in [arguments.only] if arguments.only else PARTS:
         PARTS[part](out)
+    check_sizes(out)
     write_sums(out)
     sys.stdout.write("".join(f"{path}\n" for path in sorted(out.iterdir())))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import runpy
 import subprocess
 import sys
 import tarfile
@@ -139,6 +141,20 @@ def test_the_packages_say_what_they_are(installed: Path, dist: Path) -> None:
         distribution(installed, "resonantgenesis_server").metadata.get_all("Provides-Extra", [])
     )
     assert extras == {"llm", "mcp", "otel", "postgres", "s3"}
+
+
+def test_a_package_that_is_too_large_is_not_built(dist: Path, tmp_path: Path) -> None:
+    script = runpy.run_path(str(ROOT / "scripts/dist.py"))
+    check, budgets = script["check_sizes"], script["BUDGETS"]
+    check(dist)
+    for pattern, budget in budgets.items():
+        found = [path for path in dist.iterdir() if path.match(pattern)]
+        assert len(found) == (pattern.endswith(".whl")), pattern
+        fat = tmp_path / pattern.replace("*", "1.0")
+        fat.write_bytes(bytes(budget * 1024 + 1))
+        with pytest.raises(SystemExit, match=re.escape(fat.name)):
+            check(tmp_path)
+        fat.unlink()
 
 
 def test_a_wheel_runs_the_demo_in_an_empty_environment(dist: Path, tmp_path: Path) -> None:
