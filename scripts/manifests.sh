@@ -10,6 +10,7 @@ render() {
     shift
     {
         echo "# Made of deploy/helm by scripts/manifests.sh. kubectl apply -f $name.yaml"
+        echo "# Checked against the schemas of Kubernetes; no test applies it to a cluster."
         "${HELM:-helm}" template resonantgenesis helm/resonantgenesis --skip-tests --kube-version 1.34.0 "$@" |
             grep -v -e '^# Source:' -e 'app.kubernetes.io/managed-by' | sed 's/ *$//'
     } >"$out/$name.yaml"
