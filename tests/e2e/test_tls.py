@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import signal
 import socket
 import ssl
@@ -36,6 +37,9 @@ class Authority:
         issued.private_key_pem.write_to_path(str(self.key))
         return digest(ssl.PEM_cert_to_DER_cert(issued.cert_chain_pems[0].bytes().decode()))
 
+    def trust(self, path: Path) -> None:
+        self._authority.cert_pem.write_to_path(str(path))
+
     def served(self, server: ServerProcess) -> str:
         """The digest of the certificate that a new connection gets."""
         with (
@@ -51,6 +55,25 @@ class Authority:
 
 def digest(certificate: bytes) -> str:
     return hashlib.sha256(certificate).hexdigest()
+
+
+async def test_the_doctor_believes_the_certificates_of_the_environment(
+    serve: Serve, authority: Authority, tmp_path: Path
+) -> None:
+    authority.issue()
+    server = serve(**authority.settings)
+    trusted = tmp_path / "trusted.pem"
+    authority.trust(trusted)
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND, "doctor", "--url", server.url, "--json",
+        stdout=asyncio.subprocess.PIPE,
+        env=os.environ | {"SSL_CERT_FILE": str(trusted), "RESONANTGENESIS_API_KEY": KEY},
+        cwd=tmp_path,
+    )  # fmt: skip
+    out, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
+    found = {row["check"]: row for row in map(json.loads, out.splitlines())}
+    for check in ("server", "stream", "socket"):
+        assert found[check]["level"] == "OK", found[check]
 
 
 @pytest.fixture

@@ -207,6 +207,8 @@ async def open_backup_place(where: str, *, make: bool = False) -> BackupPlace:
     missing; without it a directory is only read. Raises BlobError, and StartupError for a place
     that cannot be one."""
     if not where.startswith("s3://"):
+        if "://" in where or where.startswith("s3:"):
+            raise StartupError(f"{where[:200]}: is neither a directory nor like s3://bucket/prefix")
         folder = await asyncio.to_thread(_folder_of, where, make)
         root = folder / "files"
         blobs = await DiskBlobs.open(root, shared=True) if make else DiskBlobs.to_read(root)

@@ -103,6 +103,16 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
         await files.close()
 
 
+@pytest.mark.parametrize("where", ["s3:/bucket", "s3:bucket", "gs://bucket/prefix"])
+async def test_a_place_that_is_nearly_a_bucket_is_no_directory(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StartupError, match="neither a directory nor like s3://bucket/prefix"):
+        await stores.open_backup_place(where, make=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 async def restored(place: BackupPlace, data: Path, name: str | None = None) -> Restored:
     return await restore(
         place, name, data, lambda: DiskBlobs.open(data / "files", shared=True), report=quiet

@@ -79,7 +79,9 @@ def test_listen_forwards_signed_events(real: RealServer) -> None:
         threading.Thread(target=receiver.serve_forever, daemon=True).start()
         arguments = [str(receiver.server_port), "app.local", "--secret", secret]
         try:
-            with Process("webhooks", "listen", *arguments, **real.environment) as listening:
+            # Into a pipe, as it is without what this machine may set.
+            environment = {**real.environment, "PYTHONUNBUFFERED": ""}
+            with Process("webhooks", "listen", *arguments, **environment) as listening:
                 listening.wait_for("Ctrl-C ends")
                 with SyncResonantGenesis(api_key=real.key, base_url=real.url) as client:
                     made = client.events.publish("app.local", {"number": 1})

@@ -132,7 +132,8 @@ def _readiness_check(url: str) -> Iterator[Callable[[], bool]]:
     """A function that says whether a server at the address is ready. It needs no key."""
     import httpx
 
-    with httpx.Client(timeout=2.0, trust_env=not is_loopback(url)) as http:
+    certificates = httpx.create_ssl_context(trust_env=url.startswith("https:"))
+    with httpx.Client(timeout=2.0, trust_env=not is_loopback(url), verify=certificates) as http:
 
         def is_ready() -> bool:
             for ready in ready_urls(url):

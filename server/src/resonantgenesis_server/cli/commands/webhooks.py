@@ -164,5 +164,6 @@ def listen(
                 if not str(event.type).startswith("webhook."):
                     became = receiver.send(event.raw)
                     show_line(console, f"{became}  {event.type}  {event.id}")
+                    console.file.flush()  # a pipe also gets each when it happens
     except KeyboardInterrupt:
         return

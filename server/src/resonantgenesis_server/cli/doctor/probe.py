@@ -71,7 +71,9 @@ class Probe:
             base_url=self.url,
             headers=headers,
             timeout=self.patience,
+            # No proxy leads to this machine, but its certificates are those of the environment.
             trust_env=not is_loopback(self.url),
+            verify=httpx.create_ssl_context(trust_env=self.url.startswith("https:")),
         ) as http:
             server = await self._reach(http)
             yield server
