@@ -16,9 +16,7 @@ const ENGINES = {
 
 /** The agents of the organization and of the configuration. */
 export function Agents() {
-  const listing = useListing(['agents', 'list'], (cursor) =>
-    calls.agents.list({ limit: 50, cursor }),
-  );
+  const listing = useListing(['agents', 'list'], (page) => calls.agents.list(page));
   return (
     <Managed
       title="Agents"

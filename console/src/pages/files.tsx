@@ -19,7 +19,7 @@ interface Transfer {
 
 /** Turns that were answered with files, and what programs have stored. */
 export function Files() {
-  const listing = useListing(['files'], (cursor) => calls.files.list({ limit: 50, cursor }));
+  const listing = useListing(['files'], (page) => calls.files.list(page));
   const [deleting, setDeleting] = useState<StoredFile | null>(null);
   const { transfers: running, upload, download } = useTransfers();
   const chooser = useRef<HTMLInputElement>(null);

@@ -18,7 +18,7 @@ const LIVES = {
 
 /** The organization's API keys. A key is shown once, when it is made. */
 export function Keys() {
-  const listing = useListing(['keys'], (cursor) => admin.keys.list({ limit: 50, cursor }));
+  const listing = useListing(['keys'], (page) => admin.keys.list(page));
   const [making, setMaking] = useState(false);
   const [revoking, setRevoking] = useState<ApiKey | null>(null);
   const changed = () => queries.invalidateQueries({ queryKey: ['keys'] });

@@ -25,9 +25,7 @@ type Open = 'new' | { readonly what: 'rename' | 'key' | 'disable'; readonly of: 
 
 function OfServer(props: { bootstrapKey: string }) {
   const { organizations } = operator(props.bootstrapKey);
-  const listing = useListing(['organizations'], (cursor) =>
-    organizations.list({ limit: 50, cursor }),
-  );
+  const listing = useListing(['organizations'], (page) => organizations.list(page));
   const [open, setOpen] = useState<Open | null>(null);
   const [secret, setSecret] = useState<string | null>(null);
   const close = () => setOpen(null);

@@ -16,10 +16,9 @@ export function Sessions() {
   const [agentId, setAgentId] = useState('');
   const [words, setWords] = useState('');
   const search = useSettled(words.trim());
-  const listing = useListing(['sessions', status, agentId, search], (cursor) =>
+  const listing = useListing(['sessions', status, agentId, search], (page) =>
     calls.sessions.list({
-      limit: 50,
-      cursor,
+      ...page,
       ...(search && { search }),
       ...(status && { status: status as SessionStatus }),
       ...(agentId && { agentId }),

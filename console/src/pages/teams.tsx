@@ -17,7 +17,7 @@ const STRATEGIES: Readonly<Record<Team['strategy'], string>> = {
 
 /** Agents that do a turn together. */
 export function Teams() {
-  const listing = useListing(['teams'], (cursor) => calls.teams.list({ limit: 50, cursor }));
+  const listing = useListing(['teams'], (page) => calls.teams.list(page));
   return (
     <Managed
       title="Teams"

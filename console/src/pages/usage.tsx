@@ -20,8 +20,8 @@ export function UsagePage() {
     queryKey: ['usage', 'days'],
     queryFn: () => admin.usage.report({ groupBy: 'day', limit: 100 }),
   });
-  const listing = useListing(['usage', group], (cursor) =>
-    admin.usage.report({ groupBy: group, limit: 50, cursor }),
+  const listing = useListing(['usage', group], (page) =>
+    admin.usage.report({ groupBy: group, ...page }),
   );
   if (days.data === undefined) {
     return (

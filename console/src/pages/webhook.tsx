@@ -180,10 +180,9 @@ function Deliveries(props: { webhook: Webhook }) {
   const { webhook } = props;
   const [failed, setFailed] = useState('');
   const [open, setOpen] = useState<WebhookDelivery | null>(null);
-  const listing = useListing(['webhooks', webhook.id, 'deliveries', failed], (cursor) =>
+  const listing = useListing(['webhooks', webhook.id, 'deliveries', failed], (page) =>
     webhooks.deliveries(webhook.id, {
-      limit: 50,
-      cursor,
+      ...page,
       ...(failed && { failed: failed === 'failed' }),
     }),
   );

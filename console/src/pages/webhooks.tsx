@@ -10,9 +10,7 @@ import { Ago, Empty, ShownOnce, say } from '../ui/parts.tsx';
 
 /** The addresses to which the server sends events. */
 export function Webhooks() {
-  const listing = useListing(['webhooks', 'list'], (cursor) =>
-    webhooks.list({ limit: 50, cursor }),
-  );
+  const listing = useListing(['webhooks', 'list'], (page) => webhooks.list(page));
   useFollow('webhook.*', 'webhooks');
   return (
     <Managed

@@ -95,12 +95,15 @@ export function Fact(props: { name: string; children: ReactNode }) {
   );
 }
 
-/** A table that scrolls sideways where it must, also by the keyboard. */
-export function Table(props: { label: string; children: ReactNode }) {
+/** A table that scrolls sideways where it must, also by the keyboard. `rows`: of all, where not all
+ * are drawn; -1: more than are known. */
+export function Table(props: { label: string; rows?: number; children: ReactNode }) {
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: else nobody scrolls it without a mouse
     <section className="panel scroll-x" aria-label={props.label} tabIndex={0}>
-      <table className="table">{props.children}</table>
+      <table className="table" aria-rowcount={props.rows}>
+        {props.children}
+      </table>
     </section>
   );
 }

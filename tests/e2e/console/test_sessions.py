@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Page, expect
 from resonantgenesis import ResonantGenesis
 from support.console import ask, browser_of, check_barriers, signed_in
 from support.server import KEY, ServerProcess
 
 pytestmark = pytest.mark.anyio
+#: Rows that are in the page at once, of however many sessions.
+DRAWN = 140
 
 
 async def test_the_log_and_the_frames_of_each_client(server: ServerProcess) -> None:
@@ -66,3 +69,38 @@ async def test_a_search_asks_the_server(server: ServerProcess) -> None:
         await expect(page).to_have_url(re.compile(made.session_id))
     async with ResonantGenesis(base_url=server.url, api_key=KEY) as client:
         assert (await client.subjects.delete("ann")).sessions == 61
+
+
+async def scroll_through(page: Page, first: str, last: str) -> None:
+    """To the last session of the list, and back, without a mouse."""
+    rows = page.locator("tbody tr[aria-rowindex]")
+    await page.get_by_role("link", name=last).focus()
+    while await page.get_by_role("link", name=first, exact=True).count() == 0:
+        await page.keyboard.press("End")
+        assert await rows.count() < DRAWN
+    await page.get_by_role("link", name=first, exact=True).focus()
+    await expect(page.get_by_role("link", name=first, exact=True)).to_be_in_viewport()
+    assert await page.get_by_role("button", name="More sessions").count() == 0
+    count = await page.get_by_role("table").get_attribute("aria-rowcount")
+    await expect(rows.last).to_have_attribute("aria-rowindex", count or "")
+    await check_barriers(page)
+    await page.keyboard.press("Home")
+    await expect(page.get_by_role("link", name=last, exact=True)).to_be_in_viewport()
+
+
+@pytest.mark.parametrize("sessions", [600, pytest.param(6_000, marks=pytest.mark.soak)])
+async def test_a_long_list_is_drawn_where_one_looks(server: ServerProcess, sessions: int) -> None:
+    async with ResonantGenesis(base_url=server.url, api_key=KEY) as client:
+
+        async def make() -> str:
+            return (await client.sessions.create("guide", subject="many")).session_id
+
+        first = await make()
+        for _ in range(sessions // 50):
+            await asyncio.gather(*[make() for _ in range(50)])
+        last = await make()
+        async with browser_of(server) as watched:
+            page = await signed_in(watched, server)
+            await page.goto(f"{server.url}/console/sessions")
+            await scroll_through(page, first, last)
+        assert (await client.subjects.delete("many")).sessions == sessions + 2
