@@ -115,6 +115,10 @@ async def test_descriptors_that_run_out_are_told_once(serve: Serve) -> None:
                 stack.callback(pair[1].close)
         async with asyncio.timeout(20):
             while not (told := [line for line in server.errors() if "descriptor" in line]):
+                # The server ends those that say nothing; on a busy machine, before all are there.
+                with contextlib.suppress(OSError):
+                    pair = await asyncio.open_connection("127.0.0.1", server.port)
+                    stack.callback(pair[1].close)
                 await asyncio.sleep(0.05)
     assert len(told) == 1
 

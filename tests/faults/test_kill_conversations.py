@@ -45,6 +45,17 @@ async def ended(client: httpx.AsyncClient, session: str) -> Json:
             await asyncio.sleep(0.05)
 
 
+async def until_done(client: httpx.AsyncClient, session: str, turns: int) -> list[Json]:
+    """All chunks, once so many turns have their `done`. A turn that was taken out of the queue is
+    cancelled at once, and has its `done` when it is its turn."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            chunks: list[Json] = (await ask(client, "GET", f"{session}/events?after=0"))["events"]
+            if sum(chunk["type"] == "done" for chunk in chunks) == turns:
+                return chunks
+            await asyncio.sleep(0.05)
+
+
 async def texts(client: httpx.AsyncClient, session: str) -> list[str]:
     page = await ask(client, "GET", f"{session}/messages")
     return [
@@ -65,10 +76,9 @@ async def test_messages_and_the_queue(server: ServerProcess) -> None:
         )
     restarted(server)
     async with server.client() as client:
-        await ended(client, session)
+        chunks = await until_done(client, session, turns=3)
         said = (await texts(client, session))[2:]
         assert said == ["count to 2", "1 2", "count to 4", ""]
-        chunks = (await ask(client, "GET", f"{session}/events?after=0"))["events"]
         assert [c["position"] for c in chunks] == list(range(1, len(chunks) + 1))
         left = [c for c in chunks if c["type"] == "user_message"]
         assert [(c["message_id"], c["taken"]) for c in left] == [("m1", False)]
