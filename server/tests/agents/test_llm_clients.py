@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
@@ -23,12 +25,14 @@ from resonantgenesis_server.agents.engines.llm.calls import (
     UserMessage,
 )
 from resonantgenesis_server.agents.engines.llm.models import Models
+from resonantgenesis_server.agents.engines.llm.openai import client as openai_client
 from resonantgenesis_server.agents.engines.llm.settings import LlmSettings, ModelName
 from resonantgenesis_server.model.chunks import Reasoning, Source
 from resonantgenesis_server.model.errors import AgentError
 from support.models import Call, FakeProvider, Reply
 
 pytestmark = pytest.mark.anyio
+LOOPS = [("asyncio", {"use_uvloop": False}), ("asyncio", {"use_uvloop": True})]
 KEY = "sk-a-secret-of-the-server"
 MakeModels = Callable[..., Models]
 
@@ -200,6 +204,38 @@ async def test_a_provider_that_falls_silent(
         await ask(make_models(idle_seconds=0.3), through)
     assert failed.value.kind == "unavailable"
     assert await asyncio.to_thread(provider.seen[0].wait_left)
+
+
+@pytest.mark.parametrize("anyio_backend", LOOPS, ids=["asyncio", "uvloop"])
+async def test_usage_that_came_while_the_loop_was_held_up_counts(
+    make_models: MakeModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai_client, "_USAGE_SECONDS", 0.05)
+    deltas: list[Delta] = []
+    said = asyncio.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        _, client = await make_models(base_urls={"local": url}).find("local:m")
+
+        async def read() -> None:
+            async for delta in client.stream(question()):
+                deltas.append(delta)
+                said.set()
+
+        reading = asyncio.create_task(read())
+        connection, _ = await asyncio.get_running_loop().sock_accept(listener)
+        with connection:
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+            end = b'{"choices": [{"delta": {"content": "all"}, "finish_reason": "stop"}]}'
+            connection.sendall(head + b"data: " + end + b"\n\n")
+            await said.wait()
+            # The client waits for the usage. It comes at once, and the loop hears of it too late.
+            usage = b'{"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}'
+            connection.sendall(b"data: " + usage + b"\n\ndata: [DONE]\n\n")
+            time.sleep(0.1)
+            await reading
+    assert deltas == ["all", Finish("stop", 3, 4)]
 
 
 async def test_no_provider_there(make_models: MakeModels, through: str) -> None:
