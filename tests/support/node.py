@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .server import KEY, ServerProcess
 
 CLIENTS = Path(__file__).parents[1] / "clients"
+SDK = CLIENTS.parents[1] / "sdk/typescript"
 #: Seconds; a program does all that its tests look at.
 _SECONDS = 120
 
@@ -37,3 +39,11 @@ def run_page(page: str, server: ServerProcess) -> str:
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
+
+
+def install(folder: Path, packages: Mapping[str, Path]) -> None:
+    """Give programs in `folder` these packages, by the names that they import."""
+    for name, package in packages.items():
+        place = folder / "node_modules" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(package)

@@ -75,33 +75,49 @@ for await (const chunk of stream) {
 `;
 }
 
-function aiSdk({ agentId, fields }: Asked): string {
-  const { session_id: id, ...body } = fields;
+function aiSdk({ agentId, goal, fields }: Asked): string {
+  const { session_id: id, tools, ...body } = fields;
   const more = Object.keys(body).length > 0 ? `\n  body: ${JSON.stringify(body)},` : '';
-  return `import { useChat } from '@ai-sdk/react';
-import { DefaultChatTransport } from 'ai';
+  return `import { DefaultChatTransport } from 'ai';
 
+// In a page: useChat({ id, transport, resume: true }), with a client token in the place of the key.
 const transport = new DefaultChatTransport({
-  api: '${URL}/v1/agents/${agentId}/chat',${more}
-  // A client token of your own server; see POST /v1/tokens.
-  headers: async () => ({ Authorization: \`Bearer \${await token()}\` }),
+  api: '${URL}/v1/agents/${agentId}/chat',
+  headers: { Authorization: \`Bearer \${process.env.RESONANTGENESIS_API_KEY}\` },${more}
 });
-const { messages, sendMessage } = useChat({ id: ${id ? `'${id}'` : 'chatId'}, transport, resume: true });
+${leftOut('//', { tools })}const chunks = await transport.sendMessages({
+  trigger: 'submit-message',
+  chatId: ${id ? `'${id}'` : 'crypto.randomUUID()'},
+  messageId: undefined,
+  messages: [
+    { id: crypto.randomUUID(), role: 'user', parts: [{ type: 'text', text: ${JSON.stringify(goal)} }] },
+  ],
+  abortSignal: undefined,
+});
+for await (const chunk of chunks) {
+  if (chunk.type === 'text-delta') process.stdout.write(chunk.delta);
+}
 `;
 }
 
 function openai({ agentId, goal, fields }: Asked): string {
-  const { session_id: id } = fields;
+  const { session_id: id, ...others } = fields;
   const conversation = id ? `, conversation="conv_${id}"` : '';
   return `import os
 
 from openai import OpenAI
 
 client = OpenAI(base_url="${URL}/openai/v1", api_key=os.environ["RESONANTGENESIS_API_KEY"])
-for event in client.responses.create(
+${leftOut('#', others)}for event in client.responses.create(
     model="${agentId}", input=${JSON.stringify(goal)}${conversation}, stream=True
 ):
     if event.type == "response.output_text.delta":
         print(event.delta, end="", flush=True)
 `;
+}
+
+/** A comment that names the fields which a client's protocol has no place for. */
+function leftOut(sign: string, fields: Readonly<Record<string, unknown>>): string {
+  const names = Object.keys(fields).filter((name) => fields[name] !== undefined);
+  return names.length > 0 ? `${sign} This client cannot set: ${names.join(', ')}.\n` : '';
 }

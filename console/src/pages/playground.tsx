@@ -82,11 +82,15 @@ export function Playground() {
     return send(text, params);
   }
 
-  async function send(text: string, params: Partial<ExecuteParams>) {
-    // Somebody may be faster than the list of agents.
+  /** The agent to ask, also for somebody who is faster than the list of agents. */
+  async function agentToAsk(): Promise<string> {
     const known = agentId || (await agents.refetch()).data?.[0]?.id;
     if (known === undefined) throw new Error('There is no agent to ask.');
-    await session.send(text, { ...params, agentId: known, ifBusy: 'enqueue' });
+    return known;
+  }
+
+  async function send(text: string, params: Partial<ExecuteParams>) {
+    await session.send(text, { ...params, agentId: await agentToAsk(), ifBusy: 'enqueue' });
   }
 
   async function steer() {
@@ -158,7 +162,7 @@ export function Playground() {
                 </button>
               )}
               <CopyAs
-                agentId={agentId}
+                agentToAsk={agentToAsk}
                 goal={goal.trim() || session.turns.at(-1)?.goal || 'Hello'}
                 setup={setup}
                 sessionId={sessionId}
@@ -290,8 +294,13 @@ function connectionWord(state: string): string {
   return state === 'open' ? 'streaming' : state;
 }
 
-function CopyAs(props: { agentId: string; goal: string; setup: Setup; sessionId: string | null }) {
-  const { agentId, goal, setup, sessionId } = props;
+function CopyAs(props: {
+  agentToAsk: () => Promise<string>;
+  goal: string;
+  setup: Setup;
+  sessionId: string | null;
+}) {
+  const { agentToAsk, goal, setup, sessionId } = props;
 
   async function copyAs(text: (asked: Asked) => string) {
     const { context, maxSteps, timeoutSeconds, model, tools } = paramsOf(setup);
@@ -304,6 +313,7 @@ function CopyAs(props: { agentId: string; goal: string; setup: Setup; sessionId:
       tools,
     };
     const given = Object.entries(fields).filter(([, value]) => value !== undefined);
+    const agentId = await agentToAsk();
     await copy(text({ agentId, goal, fields: Object.fromEntries(given) }));
   }
 
