@@ -38,7 +38,7 @@ from a2a.utils.errors import InvalidParamsError, TaskNotFoundError, UnsupportedO
 from google.protobuf.json_format import Parse, ParseDict
 from support.proxy import EvilProxy
 from support.receiver import Delivered, Receiver
-from support.server import PATIENCE, ServerProcess, bearer
+from support.server import PATIENCE, ServerProcess, bearer, running
 
 pytestmark = pytest.mark.anyio
 RPC, REST, OLD = ("JSONRPC", "1.0"), ("HTTP+JSON", "1.0"), ("JSONRPC", "0.3")
@@ -441,8 +441,79 @@ async def test_configs_that_are_refused(server: ServerProcess) -> None:
             message = said | {"configuration": {"taskPushNotificationConfig": wrong}}
             refused = await http.post("/a2a/guide/message:send", json=message)
             assert refused.status_code == 400, wrong
-        wanted = {"name": "no webhooks", "scopes": ["sessions:write", "sessions:read"]}
-        key = (await http.post("/v1/keys", json=wanted)).json()["key"]
-        refused = await http.post(path, json={"url": "http://127.0.0.1:9/"}, headers=bearer(key))
+
+
+async def test_configs_have_scopes_of_their_own(server: ServerProcess) -> None:
+    headers = bearer() | {"A2A-Version": "1.0"}
+    async with httpx.AsyncClient(base_url=server.url, headers=headers) as http:
+        said = {"message": {"messageId": "s", "role": "ROLE_USER", "parts": [{"text": "hi"}]}}
+        sent = await http.post("/a2a/guide/message:send", json=said)
+        path = f"/a2a/guide/tasks/{sent.json()['task']['id']}/pushNotificationConfigs"
+        wanted = {"url": "http://127.0.0.1:9/", "id": "mine"}
+
+        async def answered(*scopes: str) -> list[int]:
+            """Setting, listing, getting and deleting with this key."""
+            body = {"name": "k", "scopes": scopes}
+            by = bearer((await http.post("/v1/keys", json=body)).json()["key"])
+            found = [
+                await http.post(path, json=wanted, headers=by),
+                await http.get(path, headers=by),
+                await http.get(f"{path}/mine", headers=by),
+                await http.delete(f"{path}/mine", headers=by),
+            ]
+            for each in found:
+                if each.status_code == 403:
+                    missing = each.json()["error"]["details"]["scope"]
+                    assert missing not in scopes and missing in each.text
+            return [each.status_code for each in found]
+
+        assert await answered("sessions:read", "sessions:write") == [403] * 4
+        # What is sent there has the task's text.
+        assert await answered("webhooks:write") == [403, 403, 403, 200]
+        assert await answered("webhooks:write", "sessions:read") == [200, 403, 403, 200]
+        assert (await http.post(path, json=wanted)).status_code == 200
+        assert await answered("webhooks:read") == [403, 200, 200, 403]
+        message = said | {"configuration": {"taskPushNotificationConfig": wanted}}
+        body = {"name": "k", "scopes": ["sessions:write"]}
+        by = bearer((await http.post("/v1/keys", json=body)).json()["key"])
+        refused = await http.post("/a2a/guide/message:send", json=message, headers=by)
         assert refused.status_code == 403 and "webhooks:write" in refused.text
-        assert (await http.get(path, headers=bearer(key))).json()["configs"] == []
+
+
+async def test_a_token_sets_configs_within_bounds(tmp_path: Path) -> None:
+    """So many of a task, and so many of an organization that are not over."""
+    options = {"webhooks__allow_hosts": "127.0.0.1", "limits__organization_callbacks": 102}
+    headers = bearer() | {"A2A-Version": "1.0"}
+    with running(tmp_path / "data", agents={"refunds": "support.agents:refunds"}, **options) as own:
+        http = httpx.AsyncClient(base_url=own.url, headers=headers, timeout=PATIENCE)
+        scopes = ["sessions:read", "sessions:write", "webhooks:write"]
+        token = (await http.post("/v1/tokens", json={"scopes": scopes, "subject": "u"})).json()
+        http.headers.update(bearer(token["token"]))
+
+        async def send(text: str, **configuration: Any) -> httpx.Response:
+            body = {
+                "message": {"messageId": text, "role": "ROLE_USER", "parts": [{"text": text}]},
+                "metadata": {"paid": str(tmp_path / "paid")},
+                "configuration": configuration,
+            }
+            return await http.post("/a2a/refunds/message:send", json=body)
+
+        async def put(task: str, name: str) -> httpx.Response:
+            path = f"/a2a/refunds/tasks/{task}/pushNotificationConfigs"
+            return await http.post(path, json={"url": "http://127.0.0.1:9/", "id": name})
+
+        first, second = [(await send(each)).json()["task"]["id"] for each in ("1", "2")]
+        for number in range(100):
+            assert (await put(first, f"c{number}")).status_code == 200
+        refused = await put(first, "more")
+        assert (refused.status_code, "100" in refused.text) == (409, True)
+        assert (await put(first, "c7")).status_code == 200  # set again
+        assert [(await put(second, each)).status_code for each in "abc"] == [200, 200, 409]
+        config = {"url": "http://127.0.0.1:9/"}
+        refused = await send("3", taskPushNotificationConfig=config, returnImmediately=True)
+        assert (refused.status_code, "102" in refused.text) == (409, True)
+        gone = f"/a2a/refunds/tasks/{second}/pushNotificationConfigs/a"
+        assert (await http.delete(gone)).status_code == 200
+        assert (await put(second, "c")).status_code == 200
+        await http.aclose()
+        assert own.errors() == []

@@ -244,11 +244,11 @@ OF_CLIENTS: dict[tuple[str, str], Endpoint] = {
     ("GET", _A2A_TASK + ":subscribe"): Endpoint("sessions:read"),
     ("POST", _A2A_TASK + ":subscribe"): Endpoint("sessions:read"),
     ("POST", _A2A_TASK + "/pushNotificationConfigs"): Endpoint(
-        "sessions:write", {"url": "https://hooks.example/"}
+        "webhooks:write", {"url": "https://hooks.example/"}
     ),
-    ("GET", _A2A_TASK + "/pushNotificationConfigs"): Endpoint("sessions:read"),
-    ("GET", _A2A_TASK + "/pushNotificationConfigs/mine"): Endpoint("sessions:read"),
-    ("DELETE", _A2A_TASK + "/pushNotificationConfigs/mine"): Endpoint("sessions:write"),
+    ("GET", _A2A_TASK + "/pushNotificationConfigs"): Endpoint("webhooks:read"),
+    ("GET", _A2A_TASK + "/pushNotificationConfigs/mine"): Endpoint("webhooks:read"),
+    ("DELETE", _A2A_TASK + "/pushNotificationConfigs/mine"): Endpoint("webhooks:write"),
     ("GET", _A2A + "/extendedAgentCard"): Endpoint("agents:read"),
 }
 ALL = ENDPOINTS | OF_CLIENTS

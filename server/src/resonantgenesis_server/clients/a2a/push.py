@@ -49,6 +49,7 @@ class PushConfigs:
         told so at once: it may have done so just before."""
         config, task_id = _config_in(call)
         ref, _ = await task_turn(self._service, call.principal, call.agent_id, task_id)
+        require(call.principal, "sessions:read")  # notifications have the task's text
         callback = await self.callback(call, config)
         # Looked at behind the place from which events are sent, so none falls between.
         state = await self._service.authorize(call.principal, ref.session_id)

@@ -96,10 +96,10 @@ class A2aRoutes:
             "ListTasks": ("sessions:read", listed.list),
             "CancelTask": ("sessions:write", tasks.cancel),
             "SubscribeToTask": ("sessions:read", tasks.subscribe),
-            "CreateTaskPushNotificationConfig": ("sessions:write", pushes.create),
-            "GetTaskPushNotificationConfig": ("sessions:read", pushes.get),
-            "ListTaskPushNotificationConfigs": ("sessions:read", pushes.list),
-            "DeleteTaskPushNotificationConfig": ("sessions:write", pushes.delete),
+            "CreateTaskPushNotificationConfig": ("webhooks:write", pushes.create),
+            "GetTaskPushNotificationConfig": ("webhooks:read", pushes.get),
+            "ListTaskPushNotificationConfigs": ("webhooks:read", pushes.list),
+            "DeleteTaskPushNotificationConfig": ("webhooks:write", pushes.delete),
             "GetExtendedAgentCard": ("agents:read", self._extended),
         }
 
