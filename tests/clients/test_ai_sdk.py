@@ -128,16 +128,50 @@ def test_the_chat_for_vue(server: ServerProcess) -> None:
     }
 
 
-def test_assistant_uis_data_stream(server: ServerProcess) -> None:
+@pytest.fixture(scope="module")
+def assistant_ui(server: ServerProcess) -> dict[str, Any]:
     """Its runtime posts messages of another shape to the same address."""
-    found = run_client("assistant_ui.mjs", server)
-    first, answer, second, counted = found["messages"]
+    return run_client("assistant_ui.mjs", server)
+
+
+def test_assistant_uis_data_stream(assistant_ui: dict[str, Any]) -> None:
+    first, answer, second, counted = assistant_ui["messages"]
     assert [each["role"] for each in (first, second)] == ["user", "user"]
     call, text = answer["content"]
     assert call["toolName"] == "calculator" and call["result"]["result"] == 30
     assert "= 30" in text["text"]
     assert [part["text"] for part in counted["content"]] == ["1 2 3"]
     assert answer["status"]["type"] == counted["status"]["type"] == "complete"
-    failed, wrong, cut = found["ends"]
+
+
+def test_assistant_ui_shows_no_failure_as_a_whole_answer(assistant_ui: dict[str, Any]) -> None:
+    failed, wrong, cut = assistant_ui["ends"]
     assert failed[0] == wrong[0] == cut[0] == "incomplete"
     assert "the shop is closed" in failed[1] and "401" in wrong[1] and "network" in cut[1]
+    assert "SESSION_BUSY" in assistant_ui["tabs"]
+    stopped, cancelled = assistant_ui["cancels"]
+    assert stopped == {"type": "incomplete", "reason": "cancelled"}
+    assert cancelled == {"type": "incomplete", "reason": "other"}
+
+
+def test_assistant_uis_approvals(assistant_ui: dict[str, Any]) -> None:
+    approved, denied = assistant_ui["approvals"]
+    paid = ["complete", "Looking. Paid.", "refund", "paid", False, 0]
+    assert approved == assistant_ui["waiting"] == paid
+    assert denied[:3] == ["complete", "Looking. Not paid.", "refund"]
+    assert denied[3:] == [{"error": "so"}, True, 0]
+
+
+def test_assistant_uis_frontend_tools(assistant_ui: dict[str, Any]) -> None:
+    assert assistant_ui["tools"] == [["In Ulm.", 1, 2], ["Nowhere.", 1, 2]]
+
+
+def test_a_page_with_assistant_ui_that_is_loaded_in_mid_answer(
+    assistant_ui: dict[str, Any],
+) -> None:
+    assert assistant_ui["reload"] == {
+        "roles": ["user", "assistant"] * 2,
+        "result": 30,
+        "same": [True, True],
+        "output": True,
+    }

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from resonantgenesis_server.clients.ai_sdk.encode import END, UiMessageFrames
 from resonantgenesis_server.clients.ai_sdk.messages import UiMessageFold
+from resonantgenesis_server.clients.ai_sdk.routes import ChatMessage
 from resonantgenesis_server.clients.frames import FramesEncoder
 from resonantgenesis_server.codec.sse import aside_entry
 from resonantgenesis_server.http.serving.stream_connection import chunked
@@ -169,3 +170,25 @@ def test_a_loaded_answer_is_bounded() -> None:
     message = fold.message()
     assert message["metadata"]["truncated"] and message["status"] == "success"
     assert len(message["parts"]) < 5_000
+
+
+@given(TURNS | WAITING_TURNS)
+def test_a_client_that_has_the_results_gets_all_but_them(turn: list[Entry]) -> None:
+    called = {orjson.loads(each.body)["call_id"] for each in turn if each.kind == "tool_result"}
+    kept = UiMessageFrames("sess_1", 1, settled=frozenset(called))
+    written = list(FramesEncoder(kept).encode(turn))
+    assert all(b'"tool-output-' not in frame for frame in written)
+    assert [frame for frame in written if b'"tool-' not in frame] == [
+        frame for frame in whole(turn) if b'"tool-' not in frame
+    ]
+
+
+def test_an_approval_is_read_in_the_form_of_its_client() -> None:
+    """A call without a result is approved for assistant-ui; a tool of the AI SDK may be named so
+    that its parts look like that."""
+    part = {"type": "tool-call", "toolCallId": "c", "state": "approval-requested"}
+    said = [
+        list(ChatMessage.model_validate({"role": "assistant", form: [part]}).answers())
+        for form in ("content", "parts")
+    ]
+    assert [[each.approved for each in answers] for answers in said] == [[True], []]

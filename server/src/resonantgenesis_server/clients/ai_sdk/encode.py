@@ -20,11 +20,13 @@ HEADERS = ((b"x-vercel-ai-ui-message-stream", b"v1"),)
 END = b"data: [DONE]\n\n"
 #: Fields of an `input_required` that a client needs no second time.
 _NOT_ASKED = {"type", "kind"}
+#: A client takes an end without a reason, or with one that it does not know, for a good one.
 _FINISHED = {
     "success": "stop",
     "waiting": "tool-calls",
     "failed": "error",
     "timeout": "error",
+    "cancelled": "other",
 }
 
 
@@ -37,17 +39,27 @@ class UiMessageFrames(TurnFrames):
     """The frames of one turn, from `start` to `[DONE]`."""
 
     __slots__ = (
-        "_begun", "_calls", "_counted", "_denied", "_open", "_parts", "_steps", "_waited", "sdk",
-        "session_id", "turn",
+        "_begun", "_calls", "_counted", "_denied", "_open", "_parts", "_settled", "_steps",
+        "_waited", "sdk", "session_id", "turn",
     )  # fmt: skip
 
-    def __init__(self, session_id: str, turn: int, sdk: int = 6, *, counted: bool = True) -> None:
+    def __init__(
+        self,
+        session_id: str,
+        turn: int,
+        sdk: int = 6,
+        *,
+        counted: bool = True,
+        settled: frozenset[str] = frozenset(),
+    ) -> None:
         """`sdk` is the lowest version that reads the frames. `counted`: the client may go on from
-        the number of frames that it has."""
+        the number of frames that it has. `settled`: calls whose results the client has; it would
+        show a second call for a second result."""
         self.session_id = session_id
         self.turn = turn
         self.sdk = sdk
         self._counted = counted
+        self._settled = settled
         self._begun = False
         #: The number of steps that run. The SDK knows one step at a time.
         self._steps = 0
@@ -62,7 +74,7 @@ class UiMessageFrames(TurnFrames):
 
     @property
     def key(self) -> tuple[object, ...]:
-        return ("ai-sdk", self.session_id, self.turn, self.sdk, self._counted)
+        return ("ai-sdk", self.session_id, self.turn, self.sdk, self._counted, self._settled)
 
     def frames(self, kind: str, chunk: Chunk) -> list[bytes]:
         found = [data_frame(value) for value in self.values(kind, chunk)]
@@ -170,6 +182,8 @@ class UiMessageFrames(TurnFrames):
     def _result(self, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
         yield from self._close_part()
         call_id = chunk["call_id"]
+        if call_id in self._settled:
+            return
         if call_id not in self._calls:  # a client refuses the result of a call that it has not seen
             yield from self._call(call_id, chunk["tool"], {})
         if not chunk["is_error"]:

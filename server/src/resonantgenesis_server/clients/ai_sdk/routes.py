@@ -7,7 +7,7 @@ the last message counts.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -24,7 +24,7 @@ from ...http.errors import documented_errors
 from ...http.idempotency import IdempotencyKey
 from ...http.params import QueryParams, text_header
 from ...http.routing import api_router, streamed
-from ...http.schemas import EVENT_STREAM, Body, LongText, PageLimit, Word
+from ...http.schemas import EVENT_STREAM, Body, JsonObject, LongText, PageLimit, Word
 from ...http.sse.stream import Headers
 from ...model.errors import Conflict, InvalidRequest
 from ...model.principal import Principal
@@ -81,6 +81,20 @@ class ChatPart(BaseModel):
             )
         return None
 
+    def content_answer(self) -> InputRequest | None:
+        """The same of a part of `content`. A person's approval has no form there: an approved call
+        is one that comes without a result."""
+        if self.call_id is None or self.type not in {"tool-call", "tool-result"}:
+            return None
+        if self.type == "tool-call":
+            return InputRequest(self.call_id, approved=True)
+        output = self.output if isinstance(self.output, dict) else {}
+        value = output.get("value")
+        if output.get("type") != "error-json":
+            return InputRequest(self.call_id, payload=value, has_payload=True)
+        reason = value.get("error") if isinstance(value, dict) else value
+        return InputRequest(self.call_id, approved=False, reason=str(reason or "")[:MAX_REASON])
+
 
 Parts = Annotated[list[ChatPart], Field(max_length=10_000)]
 
@@ -100,6 +114,22 @@ class ChatMessage(BaseModel):
         parts = self.parts or self.content or []
         return "".join(part.text or "" for part in parts if part.type == "text")
 
+    def answers(self) -> Iterator[InputRequest]:
+        """What the client says to calls of the assistant."""
+        if self.role == "user" or isinstance(self.content, str):
+            return
+        found = [part.answer() for part in self.parts or ()]
+        if self.parts is None:
+            found = [part.content_answer() for part in self.content or ()]
+        yield from (answer for answer in found if answer is not None)
+
+
+class PageTool(BaseModel):
+    """A tool that a page with assistant-ui runs."""
+
+    description: LongText = ""
+    parameters: JsonObject = Field(default_factory=dict)
+
 
 class ChatBody(Body):
     """What `useChat` posts. Its `body` may add fields of an execute, see `_EXECUTE`."""
@@ -109,10 +139,33 @@ class ChatBody(Body):
         default=None, alias="threadId"
     )
     messages: list[ChatMessage] = Field(min_length=1, max_length=100_000)
+    #: A list is of a client that has its own form for them.
+    tools: dict[str, PageTool] | list[Any] | None = Field(
+        default=None, max_length=64, description="assistant-ui's, by name: `client_tools`."
+    )
     trigger: Word | None = None
     message_id: Annotated[str, Field(max_length=255)] | None = Field(
         default=None, alias="messageId"
     )
+
+    @property
+    def is_of_assistant_ui(self) -> bool:
+        return self.messages[-1].parts is None
+
+    @property
+    def counts(self) -> bool:
+        """Whether the client may count the frames: WorkflowChatTransport does. It leaves out
+        `trigger`, which the transport of `useChat` always sends."""
+        return self.trigger is None and not self.is_of_assistant_ui
+
+    @property
+    def client_tools(self) -> list[dict[str, Any]]:
+        """assistant-ui's tools as those of an execute."""
+        tools = self.tools if isinstance(self.tools, dict) else {}
+        return [
+            {"name": name, "description": tool.description, "schema": tool.parameters}
+            for name, tool in tools.items()
+        ]
 
 
 class UiMessage(BaseModel):
@@ -124,7 +177,8 @@ class UiMessage(BaseModel):
     parts: list[dict[str, Any]]
 
 
-#: Fields of an execute that mean the same here. `tools` is missing: clients send their own there.
+#: Fields of an execute that mean the same here. `tools` is missing: assistant-ui's have another
+#: form.
 _EXECUTE = (
     "client_tools", "context", "if_busy", "max_steps", "metadata", "model", "on_disconnect",
     "subject", "timeout_seconds",
@@ -215,11 +269,15 @@ class ChatRoutes:
         name = body.id or body.thread_id
         chat = None if name is None else SessionAlias(_PROTOCOL, agent_id, name)
         fields = {field: value[field] for field in _EXECUTE if value.get(field) is not None}
+        if body.client_tools:
+            fields.setdefault("client_tools", body.client_tools)
         asked = {"agent_id": agent_id, "goal": message.text, **fields}
         request = validated(ExecuteBody, asked).request(limits)
-        answers = _answers(body.messages[-1])
-        if chat is not None and answers:
-            await self._go_on(scope, receive, send, chat, answers, counted=_counts(body))
+        answers = _answers(body.messages)
+        if answers:
+            if chat is None:
+                raise InvalidRequest.field("id", "is required: an answer names its chat")
+            await self._go_on(scope, receive, send, chat, body, answers)
             return
         # A client that posts a request again has lost the answer, and must not ask twice.
         key = text_header(scope, b"idempotency-key")
@@ -231,7 +289,7 @@ class ChatRoutes:
         if key is None and chat is not None and all(again):
             key = digest_key(_PROTOCOL, again)
         ref = await self._streams.start(scope, request, chat, key)
-        await self._write(scope, receive, send, ref, counted=_counts(body))
+        await self._write(scope, receive, send, ref, counted=body.counts)
 
     async def _regenerated(
         self, scope: Scope, chat: SessionAlias, message_id: str | None, goal: str
@@ -282,9 +340,8 @@ class ChatRoutes:
         receive: Receive,
         send: Send,
         chat: SessionAlias,
+        body: ChatBody,
         answers: Mapping[str, InputRequest],
-        *,
-        counted: bool,
     ) -> None:
         """Answer what the chat's turn asks, and write what comes after it."""
         principal: Principal = scope["state"]["principal"]
@@ -298,7 +355,10 @@ class ChatRoutes:
         if turn is None:
             raise Conflict("the chat asks nothing")
         ref, sdk = TurnRef(session_id, turn.turn), _sdk(scope["state"]["query"])
-        skip = (await self._count(ref, sdk))[1]
+        # assistant-ui adds a result to those that it has; the AI SDK replaces what it has.
+        with_result = [each.call_id for each in answers.values() if not each.approved]
+        settled = frozenset(with_result if body.is_of_assistant_ui else ())
+        skip = (await self._count(ref, sdk, settled))[1]
         if state.waiting is not None:
             session = await self._streams.service.get(principal, session_id)
             for ask in session.get("waiting", ()):
@@ -308,7 +368,9 @@ class ChatRoutes:
                     await self._streams.service.input(
                         principal, session_id, answer, request_id=request_id
                     )
-        await self._write(scope, receive, send, ref, base=skip, counted=counted)
+        await self._write(
+            scope, receive, send, ref, base=skip, counted=body.counts, settled=settled
+        )
 
     async def resume(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET …/chat/{chat_id}/stream."""
@@ -353,20 +415,23 @@ class ChatRoutes:
         base: int = 0,
         skip: int = 0,
         counted: bool = True,
+        settled: frozenset[str] = frozenset(),
         headers: Headers = (),
     ) -> None:
         """Write the frames of the turn without the first `base + skip`. The client counts from
         `base`, which is in the name of the run: its count begins with the answer to a POST."""
         run = f"{ref.session_id}.{ref.turn}" + (f"~{base}" if base else "")
         sdk = _sdk(scope["state"]["query"])
-        fold = UiMessageFrames(ref.session_id, ref.turn, sdk, counted=counted)
+        fold = UiMessageFrames(ref.session_id, ref.turn, sdk, counted=counted, settled=settled)
         own = [*HEADERS, (b"x-workflow-run-id", run.encode()), *headers]
         await self._streams.write(scope, receive, send, ref, fold, skip=base + skip, headers=own)
 
-    async def _count(self, ref: TurnRef, sdk: int) -> tuple[int, int]:
+    async def _count(
+        self, ref: TurnRef, sdk: int, settled: frozenset[str] = frozenset()
+    ) -> tuple[int, int]:
         """The number of the turn's frames so far, without the last line; and of all frames up to
         the last stop of the turn."""
-        fold = UiMessageFrames(ref.session_id, ref.turn, sdk)
+        fold = UiMessageFrames(ref.session_id, ref.turn, sdk, settled=settled)
         count = every = stopped = 0
         async for entry in self._streams.chunks(ref):
             frames = fold.frames(entry.kind, loads(entry.body))
@@ -377,24 +442,22 @@ class ChatRoutes:
         return count, stopped
 
 
-def _counts(body: ChatBody) -> bool:
-    """Whether the client may count the frames: WorkflowChatTransport does. It leaves out `trigger`,
-    which the transport of `useChat` always sends."""
-    return body.trigger is None
-
-
 def _run_and_base(name: str) -> tuple[str, int]:
     """The parts of a run's name, `{session}.{turn}~{base}`."""
     run, _, base = name.partition("~")
     return (run, int(base)) if _BASE.fullmatch(base) else (name, 0)
 
 
-def _answers(message: ChatMessage) -> dict[str, InputRequest]:
-    """What the client says to calls of the assistant's message, by call."""
-    if message.role != "assistant":
-        return {}
-    found = [part.answer() for part in message.parts or ()]
-    return {answer.call_id: answer for answer in found if answer is not None}
+def _answers(messages: Sequence[ChatMessage]) -> dict[str, InputRequest]:
+    """What the client says to calls behind the last message of the user, by call. assistant-ui
+    sends a result in a message behind that of its call."""
+    found: dict[str, InputRequest] = {}
+    for message in reversed(messages):
+        if message.role == "user":
+            break
+        for answer in message.answers():
+            found.setdefault(answer.call_id, answer)
+    return found
 
 
 def _sdk(query: QueryParams) -> int:
