@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,18 @@ def test_a_database_that_cannot_be_used_is_one_line(cli: Cli, postgres: str) -> 
         assert refused.code == 1
         assert "the database does not exist" in refused.err and refused.err.count("\n") == 1
         assert "secret-word" not in refused.err
+
+
+def test_a_database_that_is_not_there_is_named(cli: Cli) -> None:
+    with socket.socket() as held:  # bound, and nobody listens
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        for command in ("init", "upgrade", "check"):
+            url = f"postgresql://postgres:secret-word@127.0.0.1:{port}/d"
+            refused = cli("store", command, "--store", url)
+            assert refused.code == 4
+            assert str(port) in refused.err and "RESONANTGENESIS_STORE" in refused.err
+            assert "secret-word" not in refused.err and refused.err.count("\n") == 1
 
 
 def test_a_store_in_use_is_left_alone(cli: Cli, tmp_path: Path) -> None:

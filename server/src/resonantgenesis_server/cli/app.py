@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import importlib
+import inspect
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -90,8 +92,14 @@ def make_app(words: Sequence[str] = ()) -> typer.Typer:
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
-            app.command(name)(command)
+            app.command(name, short_help=_in_short(command))(command)
     return app
+
+
+def _in_short(command: object) -> str:
+    """What a command does, up to the details: its line in the list of commands."""
+    text = " ".join((inspect.getdoc(command) or "").split())
+    return re.split(r"[.:](?: |$)", text)[0] + "."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

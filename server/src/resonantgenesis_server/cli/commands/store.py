@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from ..errors import CliError, UsageProblem
+from ..errors import CliError, NetworkError, UsageProblem
 from ..options import Config, to_stderr
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def compact(config: Config = None, store: Store = None, data: DataDirectory = No
     try:
         line = stores.compact(_settings(config, store, data))
     except stores.ERRORS as error:
-        raise CliError(str(error)) from error
+        raise _failed(error) from error
     typer.echo(line)
 
 
@@ -66,7 +66,7 @@ def check(config: Config = None, store: Store = None, data: DataDirectory = None
     try:
         report = stores.check(settings)
     except stores.ERRORS as error:
-        raise CliError(str(error)) from error
+        raise _failed(error) from error
     for line in (*report.lines, *(f"warning: {warning}" for warning in report.warnings)):
         typer.echo(line)
 
@@ -110,7 +110,7 @@ def copy(
         with progress() as report:
             copied = asyncio.run(_copy(*places, settings, files, report))
     except (*stores.ERRORS, BlobError) as error:
-        raise CliError(str(error)) from error
+        raise _failed(error) from error
     typer.echo(
         f"copied and compared {copied.streams} streams, {copied.entries} entries and"
         f" {copied.rows} records"
@@ -189,8 +189,19 @@ def _make_or_upgrade(settings: Settings) -> None:
     try:
         line = stores.make_or_upgrade(settings)
     except stores.ERRORS as error:
-        raise CliError(str(error)) from error
+        raise _failed(error) from error
     typer.echo(line)
+
+
+def _failed(error: Exception) -> CliError:
+    cause = error.__cause__
+    if not isinstance(cause, OSError):  # as a TimeoutError is
+        return CliError(str(error))
+    reason = str(cause) or "no answer in time"
+    return NetworkError(
+        f"{error} ({reason}); see whether it runs, and whether --store or RESONANTGENESIS_STORE"
+        " names it"
+    )
 
 
 def _settings(config: Path | None, store: list[str] | None, data: Path | None) -> Settings:
