@@ -150,6 +150,8 @@ async def test_what_waits_runs_elsewhere_when_its_node_leaves(
 async def test_a_rolling_restart_of_fifty_turns_and_five_hundred_streams(
     database: PostgresServer, tmp_path: Path
 ) -> None:
-    with running(tmp_path, [database.database()] * 3, drain_seconds=60) as fleet:
+    # A node must not be late by 3 s, as those of short tests, while 500 streams come at once.
+    patience = {"drain_seconds": 60, "node_ttl": 10, "node_beat": 1}
+    with running(tmp_path, [database.database()] * 3, **patience) as fleet:
         async with fleet.balancer.running():
             await roll(fleet, 50, 500, 10, rate=5)

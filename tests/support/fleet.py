@@ -31,6 +31,8 @@ SESSIONS = int(os.environ.get("FLEET_SESSIONS", "200"))
 SLACK = 3.0
 #: The body of a turn that ends when it is cancelled.
 ENDLESS: dict[str, Any] = {"goal": "count to 100000", "context": {"words_per_second": 20}}
+#: Campaigns cancel their turns themselves, late on a busy machine.
+_PATIENT = '{"guide": {"timeout_seconds": 900}}'
 #: The answers that say "come again": a node that starts, drains, or has no database.
 _AGAIN = {502, 503, 504}
 
@@ -148,7 +150,13 @@ class Fleet:
     """Nodes of one store, each a process of its own."""
 
     def __init__(self, folder: Path, urls: Sequence[str], **settings: Any) -> None:
-        settings = {"secret": SECRET, "node_beat": 0.4, "node_ttl": 3, **settings}
+        settings = {
+            "secret": SECRET,
+            "node_beat": 0.4,
+            "node_ttl": 3,
+            "agent_limits": _PATIENT,
+            **settings,
+        }
         self.ttl = float(settings["node_ttl"])
         self.nodes = [
             ServerProcess(folder / f"node{number}", store=url, **settings)
