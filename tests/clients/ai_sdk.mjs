@@ -209,7 +209,6 @@ async function tabs() {
 
 /** A person approves a call, or denies it; a reload while the turn waits shows the request again. */
 async function approvals() {
-  if (version === 'ai5') return; // does not know them
   found.approvals = {};
   const context = { paid: '/dev/null' };
   for (const approved of [true, false]) {
@@ -224,15 +223,39 @@ async function approvals() {
     const asked = page.chat.messages.at(-1).parts.find((part) => part.approval);
     await page.chat.addToolApprovalResponse({ id: asked.approval.id, approved, reason: 'so' });
     await until(() => page.chat.status === 'ready' && page.ends.length > 1);
-    const answer = last(page.chat);
-    const call = answer.parts.find((part) => part.toolCallId);
-    found.approvals[approved] = {
-      asked: asked.state,
-      state: call.state,
-      text: textOf(answer),
-      messages: page.chat.messages.length,
-      errors: [...errors, ...page.errors],
-    };
+    found.approvals[approved] = decided(page, asked.state, errors);
+  }
+}
+
+function decided({ chat, errors }, asked, before) {
+  const call = last(chat).parts.find((part) => part.toolCallId);
+  return {
+    asked,
+    state: call.state,
+    text: textOf(last(chat)),
+    messages: chat.messages.length,
+    errors: [...before, ...errors],
+  };
+}
+
+/** Version 5 has no approvals. It shows them as data, and the answer goes to the session. */
+async function approvalsAsData() {
+  found.approvals = {};
+  const context = { paid: '/dev/null' };
+  const given = { context, query: 'sdk=5', ended: true };
+  for (const approved of [true, false]) {
+    const { chat, errors } = chatWith('refunds', given);
+    await chat.sendMessage({ text: 'pay back' });
+    const asked = last(chat).parts.find((part) => part.type === 'data-approval');
+    await fetch(`${base}/v1/sessions/${last(chat).metadata.session_id}/input`, {
+      method: 'POST',
+      headers,
+      body: JSON.stringify({ call_id: asked.id, approved, reason: 'so' }),
+    });
+    const messages = chat.messages.slice(0, 1);
+    const page = chatWith('refunds', { ...given, id: chat.id, messages });
+    await page.chat.resumeStream();
+    found.approvals[approved] = decided(page, asked.type, errors);
   }
 }
 
@@ -274,6 +297,50 @@ async function workflow() {
   found.workflow = { text, again: textOf(last(chat)), errors, requests: wire.requests };
 }
 
+/** How answers end for it; and a page that is loaded in mid-answer, which it reads from the start. */
+async function workflowEnds() {
+  if (version !== 'ai7') return;
+  const { WorkflowChatTransport } = await import('@ai-sdk/workflow/client');
+  const workflowChat = (agent, { credential = key, ...options } = {}) => {
+    const own = { ...headers, Authorization: `Bearer ${credential}` };
+    const transport = new WorkflowChatTransport({
+      api: `${base}/v1/agents/${agent}/chat`,
+      prepareSendMessagesRequest: ({ id, messages }) => ({
+        headers: own,
+        body: { id, messages, context: { words_per_second: 50 } },
+      }),
+      prepareReconnectToStreamRequest: () => ({ headers: own }),
+    });
+    return chatWith(agent, { transport, ...options });
+  };
+  const failing = workflowChat('refusing');
+  await failing.chat.sendMessage({ text: 'go' });
+  const wrong = workflowChat('guide', { credential: 'rg_wrong' });
+  await wrong.chat.sendMessage({ text: 'count to 3' });
+  const one = workflowChat('guide');
+  const sending = one.chat.sendMessage({ text: 'count to 10000' });
+  await until(() => one.chat.messages.length === 2 && textOf(last(one.chat)).length > 9);
+  const busy = workflowChat('guide', { id: one.chat.id });
+  await busy.chat.sendMessage({ text: 'count to 4' });
+  const seen = textOf(last(one.chat));
+  const page = workflowChat('guide', {
+    id: one.chat.id,
+    messages: one.chat.messages.slice(0, 1),
+  });
+  const reading = page.chat.resumeStream();
+  await until(() => page.chat.messages.length === 2);
+  await until(() => textOf(last(page.chat)).length > seen.length);
+  await stop(last(one.chat).metadata.session_id);
+  await Promise.all([sending, reading]);
+  const { output, status } = await session(last(one.chat).metadata.session_id);
+  found.workflowEnds = {
+    failures: [failing, wrong, busy].map(({ chat, errors }) => [chat.status, errors[0]]),
+    cancel: [one, page].map(({ chat, errors }) => [chat.status, errors.length]),
+    same: [one, page].map(({ chat }) => textOf(last(chat)) === output),
+    status,
+  };
+}
+
 /** Its count of frames begins with each of its requests, also with that of an approval. */
 async function workflowApprovals() {
   if (version !== 'ai7') return;
@@ -308,8 +375,9 @@ await Promise.all([
   regenerate(),
   transient(),
   workflowApprovals(),
+  workflowEnds(),
   clientTools(),
-  approvals(),
+  version === 'ai5' ? approvalsAsData() : approvals(),
   workflow(),
   whole(),
   cuts(),

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { cutting } from './wire.mjs';
 
 export const { base, key, version, agent } = JSON.parse(readFileSync(0, 'utf8'));
-const sdk = await import(version);
+const sdk = await import(version === 'vue' ? 'ai7' : version);
 const { AbstractChat, DefaultChatTransport } = sdk;
 export const {
   lastAssistantMessageIsCompleteWithApprovalResponses,
@@ -34,6 +34,7 @@ class PlainChat extends AbstractChat {
   }
 }
 
+const DefaultChat = version === 'vue' ? (await import('@ai-sdk/vue')).Chat : PlainChat;
 let chats = 0;
 
 /** A chat with `agent`; `ends` collects how its answers ended, `errors` their messages. */
@@ -41,14 +42,15 @@ export function chatWith(
   agent,
   {
     id,
-    messages,
+    messages: shown,
     pace = 0,
     ended = false,
     credential = key,
     wire = cutting(),
     context = {},
     fields = {},
-    Chat = PlainChat,
+    Chat = DefaultChat,
+    query = '',
     ...more
   } = {},
 ) {
@@ -59,17 +61,23 @@ export function chatWith(
     headers: { Authorization: `Bearer ${credential}` },
     body: { context: pace ? { words_per_second: pace } : context, ...fields },
     fetch: wire.fetch,
+    prepareSendMessagesRequest: query
+      ? ({ api, body, id: chatId, messages, trigger, messageId }) => ({
+          api: `${api}?${query}`,
+          body: { ...body, id: chatId, messages, trigger, messageId },
+        })
+      : undefined,
     // With it an answer that ended while the client was away is replayed as well.
     prepareReconnectToStreamRequest: ended
       ? ({ api, id: chatId }) => ({
-          api: `${api}/${encodeURIComponent(chatId)}/stream?startIndex=0`,
+          api: `${api}/${encodeURIComponent(chatId)}/stream?startIndex=0&${query}`,
           headers: { Authorization: `Bearer ${credential}` },
         })
       : undefined,
   });
   const chat = new Chat({
     id: id ?? `chat ${version} ${Date.now()} ${chats++}`,
-    messages,
+    messages: shown,
     transport,
     ...more,
     onError: (error) => errors.push(error.message),

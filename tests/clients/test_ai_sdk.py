@@ -9,12 +9,18 @@ import pytest
 from support.node import run_client
 from support.server import ServerProcess
 
-VERSIONS = ["ai5", "ai6", "ai7"]
+#: `vue` is the chat of `@ai-sdk/vue`.
+VERSIONS = ["ai5", "ai6", "ai7", "vue"]
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
-def found(server: ServerProcess, request: pytest.FixtureRequest) -> dict[str, Any]:
-    return run_client("ai_sdk.mjs", server, version=request.param)
+def version(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def found(server: ServerProcess, version: str) -> dict[str, Any]:
+    return run_client("ai_sdk.mjs", server, version=version)
 
 
 def test_a_whole_answer_with_a_tool_call(found: dict[str, Any]) -> None:
@@ -89,33 +95,48 @@ def test_two_tabs_make_one_session(found: dict[str, Any]) -> None:
     assert tabs["again"] is True, "a message that is posted again joins its turn"
 
 
-def test_approvals_are_asked_and_answered_in_the_chat(found: dict[str, Any]) -> None:
-    if "approvals" not in found:
-        return  # version 5
+def test_approvals_are_asked_and_answered(found: dict[str, Any], version: str) -> None:
+    """Version 5 has none: it shows them as data, and a denied call as one that failed."""
+    asked, refused = "approval-requested", "output-denied"
+    if version == "ai5":
+        asked, refused = "data-approval", "output-error"
     approved, denied = found["approvals"]["true"], found["approvals"]["false"]
     for each in (approved, denied):
-        assert each["asked"] == "approval-requested"
+        assert each["asked"] == asked
         assert each["messages"] == 2 and each["errors"] == []
     assert approved["state"] == "output-available" and approved["text"] == "Looking. Paid."
-    assert denied["state"] == "output-denied" and denied["text"] == "Looking. Not paid."
+    assert denied["state"] == refused and denied["text"] == "Looking. Not paid."
 
 
 def test_a_tool_that_the_page_runs(found: dict[str, Any]) -> None:
     assert found["tools"] == {"text": "In Ulm.", "messages": 2, "errors": []}
 
 
-def test_workflows_transport_goes_on_from_a_frame(found: dict[str, Any]) -> None:
-    if "workflow" not in found:
-        return  # it wants version 7
-    workflow, expected = found["workflow"], " ".join(map(str, range(1, 31)))
-    assert (workflow["text"], workflow["again"], workflow["errors"]) == (expected, expected, [])
-    assert workflow["requests"] >= 4
+@pytest.mark.parametrize("version", ["ai7"], indirect=True)
+class TestWorkflowsTransport:
+    """It is made for version 7."""
 
+    def test_it_goes_on_from_a_frame(self, found: dict[str, Any]) -> None:
+        workflow, expected = found["workflow"], " ".join(map(str, range(1, 31)))
+        shown = (workflow["text"], workflow["again"], workflow["errors"])
+        assert shown == (expected, expected, [])
+        assert workflow["requests"] >= 4
 
-def test_workflows_transport_goes_on_behind_an_approval(found: dict[str, Any]) -> None:
-    for text, errors, requests in found.get("workflowApprovals", ()):
-        assert (text, errors) == ("Looking. Paid.", 0)
-        assert requests >= 3, "the answer was not cut"
+    def test_it_goes_on_behind_an_approval(self, found: dict[str, Any]) -> None:
+        for text, errors, requests in found["workflowApprovals"]:
+            assert (text, errors) == ("Looking. Paid.", 0)
+            assert requests >= 3, "the answer was not cut"
+
+    def test_a_cancel_and_a_reload_in_mid_answer(self, found: dict[str, Any]) -> None:
+        ends = found["workflowEnds"]
+        assert ends["cancel"] == [["ready", 0], ["ready", 0]]
+        assert ends["same"] == [True, True] and ends["status"] == "cancelled"
+
+    def test_failures_show_as_failures(self, found: dict[str, Any]) -> None:
+        failed, wrong, busy = found["workflowEnds"]["failures"]
+        assert failed == ["error", "the shop is closed"]
+        assert wrong[0] == busy[0] == "error"
+        assert "UNAUTHENTICATED" in wrong[1] and "SESSION_BUSY" in busy[1]
 
 
 def test_the_chat_for_vue(server: ServerProcess) -> None:

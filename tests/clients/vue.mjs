@@ -1,7 +1,7 @@
 // The AI SDK's chat for Vue, unmodified, from its own package.
 import { readFileSync } from 'node:fs';
 import { Chat } from '@ai-sdk/vue';
-import { DefaultChatTransport } from 'ai';
+import { DefaultChatTransport } from 'ai7';
 import { computed } from 'vue';
 
 const { base, key } = JSON.parse(readFileSync(0, 'utf8'));
