@@ -120,16 +120,16 @@ const refusing = await clientOf('refusing');
 found.failed = await read(refusing.sendMessageStream(request(['go'])));
 found.missing = await guide.getTask({ id: 'sess_none.1' }).then(taskOf, (error) => error.message);
 
-// A cut at every few bytes, and the task taken up again.
+// A cut behind every frame and inside of every one, and the task taken up again.
 const wire = cutting();
 const counting = { count: 10 };
 const pacing = await clientOf('paced', { wire });
-await read(pacing.sendMessageStream(request(['n'], {}, counting)));
-const { bytes } = wire;
 found.cuts = [];
-for (let after = 700; after < bytes; after += 330) {
-  wire.after = after;
+for (let behind = 0.5; ; behind += 0.5) {
+  wire.behind = behind;
+  wire.cut = false;
   const cut = await read(pacing.sendMessageStream(request(['n'], {}, counting)));
+  if (!wire.cut) break; // behind the last frame
   const rest = cut.id ? await read(pacing.resubscribeTask({ id: cut.id })) : null;
   const task = cut.id ? taskOf(await pacing.getTask({ id: cut.id })) : null;
   found.cuts.push({

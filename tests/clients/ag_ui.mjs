@@ -111,16 +111,15 @@ for (const payload of [{ approved: true }, { approved: false, reason: 'no' }]) {
   ]);
 }
 
-// A cut anywhere is an error or the whole, and never a success with a part of the answer.
-const size = cutting();
-const counted = agentAt('/v1/agents/guide/ag-ui', 'thread-9', size);
-await run(counted, 'count to 4');
+// A cut behind or inside of any frame is an error or the whole, and never a success with a part of
+// the answer.
 found.cuts = [];
-for (let after = 1; after < size.bytes; after += 83) {
+for (let behind = 0.5; ; behind += 0.5) {
   const wire = cutting();
-  wire.after = after;
-  const cutAgent = agentAt('/v1/agents/guide/ag-ui', `thread-9-${after}`, wire);
+  wire.behind = behind;
+  const cutAgent = agentAt('/v1/agents/guide/ag-ui', `thread-9-${behind}`, wire);
   const { error } = await run(cutAgent, 'count to 4');
+  if (!wire.cut) break; // behind the last frame
   found.cuts.push(error !== null || textOf(cutAgent.messages).join('') === '1 2 3 4');
 }
 

@@ -23,19 +23,21 @@ async function whole() {
   found.whole = { status: chat.status, messages: chat.messages, ends: ends.length };
 }
 
-/** Every length of answer that a cut can leave, up to the whole one. */
+/** A cut behind every frame, and inside of every one. */
 async function cuts() {
-  const counted = chatWith('guide');
-  await counted.chat.sendMessage({ text: 'count to 4' });
   const texts = new Set();
-  const sizes = [];
-  for (let size = 1; size < counted.wire.bytes; size += 37) {
+  let count = 0;
+  for (let behind = 0.5; ; behind += 0.5) {
     const wire = cutting();
-    wire.after = size;
+    wire.behind = behind;
     let { chat, errors } = chatWith('guide', { wire, ended: true });
     await chat.sendMessage({ text: 'count to 4' });
-    if (errors.length === 0) continue; // the cut was behind the end
-    sizes.push(size);
+    if (!wire.cut) break; // behind the last frame
+    if (errors.length === 0) {
+      texts.add(textOf(last(chat)));
+      continue; // the client had the end
+    }
+    count += 1;
     // Version 5 adds the replay to what it has of the answer, unless the page is a new one. The
     // later versions begin the answer anew.
     if (version === 'ai5') {
@@ -48,7 +50,7 @@ async function cuts() {
     await chat.resumeStream();
     texts.add(textOf(last(chat)));
   }
-  found.cuts = { texts: [...texts], cuts: sizes.length };
+  found.cuts = { texts: [...texts], cuts: count };
 }
 
 async function session(id) {

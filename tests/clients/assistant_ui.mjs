@@ -227,9 +227,17 @@ found.tools = await frontendTools();
 found.reload = await reload();
 found.waiting = await reloadWaiting();
 found.tabs = await tabs();
+// A cut behind every frame, and inside of every one.
 const wire = cutting();
 globalThis.fetch = wire.fetch;
-wire.after = 700;
-found.ends.push(await ends('guide'));
+found.cuts = [];
+for (let behind = 0.5; ; behind += 0.5) {
+  const page = await open('guide');
+  wire.behind = behind;
+  wire.cut = false;
+  await page.ask('count to 4');
+  if (!wire.cut) break; // behind the last frame
+  found.cuts.push([page.last().status.type, page.text()]);
+}
 console.log(JSON.stringify(found));
 process.exit(0);

@@ -75,9 +75,9 @@ const copy = await client.threads.copy(thread.thread_id);
 found.copy = said(copy.values).length;
 await client.threads.delete(copy.thread_id);
 
-// Cut at many lengths, between events and inside of them; the SDK goes on by itself.
+// Cut behind every event and inside of every one; the SDK goes on by itself.
 found.cuts = [];
-const { size } = await measured(() => run('count to 4'));
+const frames = await measured(() => run('count to 4'));
 async function run(content, more) {
   const { thread_id } = await client.threads.create();
   return client.runs.stream(thread_id, 'guide', {
@@ -88,36 +88,30 @@ async function run(content, more) {
   });
 }
 async function measured(start) {
-  wire.bytes = 0;
   await read(await start());
-  return { size: wire.bytes };
+  return wire.frames;
 }
 await Promise.all(
-  Array.from({ length: 14 }, async (_, index) => {
+  Array.from({ length: 2 * frames - 1 }, async (_, index) => {
     const own = cutting();
-    own.after = 1 + Math.floor((index * size) / 14);
+    own.behind = (index + 1) / 2;
     const cut = new Client({
       apiUrl: `${base}/langgraph`,
       apiKey: key,
-      callerOptions: { fetch: cutOnce(own) },
+      callerOptions: { fetch: own.fetch },
     });
     const { thread_id } = await cut.threads.create();
-    own.armed = true;
     const parts = await read(
       cut.runs.stream(thread_id, 'guide', { input: asked('count to 4'), streamMode: TUPLES }),
     );
     found.cuts.push([
-      own.requests > 2,
+      own.cut,
       texts(parts),
       said(last(parts, 'values')),
       new Set(parts.map((part) => part.id)).size === parts.length,
     ]);
   }),
 );
-/** Cuts only answers that are streams: the others would be asked for again by nobody. */
-function cutOnce(own) {
-  return async (url, init) => (own.armed ? own.fetch(url, init) : fetch(url, init));
-}
 
 // A page that is loaded again in mid-answer knows the run's id alone.
 {

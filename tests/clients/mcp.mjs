@@ -80,20 +80,23 @@ found.two = await Promise.all(
   ['a', 'b'].map((goal) => ask(client, 'paced', { goal, context: { count: 3 } })),
 );
 
-// Answers that break off, at every place in steps of some bytes.
+// Answers that break off, behind every frame and inside of every one.
 const wire = cutting();
 const cut = await connected({ wire });
 const counting = { goal: 'n', context: { count: 4 } };
-await ask(cut, 'paced', counting);
-const { bytes } = wire;
+await ask(cut, 'paced', counting); // what else the client opens is open now
 wire.after = 1; // before the client knows any place
 found.unborn = await ask(cut, 'paced', counting, { timeout: 300 });
+await ask(cut, 'paced', counting); // and what it tells of the lost call is told
 found.cuts = [];
 // In 2026-07-28 a call that broke off is lost, which this client finds out by its time-out.
 const lost = isModern ? { timeout: 300 } : {};
-for (let after = 150; after < bytes; after += isModern ? 400 : 61) {
-  wire.after = after;
-  found.cuts.push(await ask(cut, 'paced', counting, lost));
+for (let behind = 1; ; behind += 0.5) {
+  wire.behind = behind;
+  wire.cut = false;
+  const answer = await ask(cut, 'paced', counting, lost);
+  if (!wire.cut) break; // behind the last frame
+  found.cuts.push(answer);
 }
 
 // A cancel, once it runs.

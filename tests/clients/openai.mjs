@@ -23,18 +23,18 @@ found.whole = {
   numbers: events.map((event) => event.sequence_number),
 };
 
-// Cut at every length, then read on behind the last event.
+// Cut behind every frame and inside of every one, then read on behind the last event.
 found.cuts = [];
-const size = wire.bytes;
-for (let after = 1; after < size; after += 97) {
+for (let behind = 0.5; ; behind += 0.5) {
   const seen = [];
-  wire.after = after;
+  wire.behind = behind;
+  wire.cut = false;
   try {
     await read(
       await client.responses.create({ model: 'guide', input: 'count to 4', stream: true }),
       seen,
     );
-    continue; // the cut was behind the end
+    if (!wire.cut) break; // behind the last frame
   } catch {
     // broken off
   }
@@ -128,4 +128,21 @@ found.completion = {
   end: chunks.map((chunk) => chunk.choices[0]?.finish_reason).filter(Boolean),
   usage: chunks.at(-1).usage.total_tokens > 0,
 };
+// A completion cannot be resumed. A cut of one is an error, or comes behind the end.
+found.cutCompletions = [];
+for (let behind = 0.5; ; behind += 0.5) {
+  const seen = [];
+  wire.behind = behind;
+  wire.cut = false;
+  const error = await client.chat.completions
+    .create({ ...chat, messages: [{ role: 'user', content: 'count to 4' }] })
+    .then((stream) => read(stream, seen))
+    .then(
+      () => null,
+      (caught) => caught.constructor.name,
+    );
+  if (!wire.cut) break; // behind the last frame
+  const ended = seen.some((chunk) => chunk.choices[0]?.finish_reason);
+  found.cutCompletions.push([error !== null, ended]);
+}
 console.log(JSON.stringify(found));

@@ -49,7 +49,7 @@ def test_answers_that_break_off(found: dict[str, Any]) -> None:
     assert len(found["cuts"]) > 3
     for cut in found["cuts"]:
         assert cut["error"]
-        if cut["state"] is not None:  # else the client did not even learn its task
+        if "state" in cut:  # else the client did not even learn its task
             assert (cut["state"], len(cut["text"].split())) == ("completed", 10)
             assert cut["text"].startswith(cut["before"])
             assert cut["rest"] in {None, cut["text"]}

@@ -42,7 +42,7 @@ def test_a_whole_answer_with_a_tool_call(found: dict[str, Any]) -> None:
 
 def test_a_cut_anywhere_loses_and_doubles_nothing(found: dict[str, Any]) -> None:
     cuts = found["cuts"]
-    assert cuts["cuts"] >= 15
+    assert cuts["cuts"] >= 18
     assert cuts["texts"] == ["1 2 3 4"]
 
 
@@ -166,9 +166,12 @@ def test_assistant_uis_data_stream(assistant_ui: dict[str, Any]) -> None:
 
 
 def test_assistant_ui_shows_no_failure_as_a_whole_answer(assistant_ui: dict[str, Any]) -> None:
-    failed, wrong, cut = assistant_ui["ends"]
-    assert failed[0] == wrong[0] == cut[0] == "incomplete"
-    assert "the shop is closed" in failed[1] and "401" in wrong[1] and "network" in cut[1]
+    failed, wrong = assistant_ui["ends"]
+    assert failed[0] == wrong[0] == "incomplete"
+    assert "the shop is closed" in failed[1] and "401" in wrong[1]
+    assert len(assistant_ui["cuts"]) >= 18
+    for status, text in assistant_ui["cuts"]:
+        assert status == "incomplete" or (status, text) == ("complete", "1 2 3 4")
     assert "SESSION_BUSY" in assistant_ui["tabs"]
     stopped, cancelled = assistant_ui["cancels"]
     assert stopped == {"type": "incomplete", "reason": "cancelled"}

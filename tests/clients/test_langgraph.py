@@ -47,7 +47,7 @@ def test_a_thread_has_state_history_and_runs(found: dict[str, Any]) -> None:
 
 def test_a_cut_anywhere_loses_and_doubles_nothing(found: dict[str, Any]) -> None:
     whole = [["human", "count to 4"], ["ai", "1 2 3 4"]]
-    assert len(found["cuts"]) == 14
+    assert len(found["cuts"]) > 14
     assert all(each == [True, ["1 2 3 4"], whole, True] for each in found["cuts"])
 
 

@@ -29,7 +29,7 @@ def test_a_whole_response_with_a_tool_call(found: dict[str, Any]) -> None:
 
 
 def test_a_cut_anywhere_loses_and_doubles_nothing(found: dict[str, Any]) -> None:
-    assert len(found["cuts"]) >= 10
+    assert len(found["cuts"]) >= 20
     assert all(each == [True, "1 2 3 4", "response.completed"] for each in found["cuts"])
 
 
@@ -60,6 +60,13 @@ def test_failures_show_as_failures(found: dict[str, Any]) -> None:
 
 def test_a_chat_completion(found: dict[str, Any]) -> None:
     assert found["completion"] == {"text": "1 2 3", "end": ["stop"], "usage": True}
+
+
+def test_a_cut_of_a_completion_is_never_a_success(found: dict[str, Any]) -> None:
+    """Its client cannot go on: it has an error, or it has the end."""
+    cuts = found["cutCompletions"]
+    assert len(cuts) >= 10 and all(error or ended for error, ended in cuts)
+    assert [True, False] in cuts
 
 
 @pytest.fixture
