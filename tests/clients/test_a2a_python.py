@@ -18,11 +18,15 @@ from a2a.client.card_resolver import A2ACardResolver
 from a2a.client.client import Client, ClientConfig
 from a2a.client.client_factory import ClientFactory
 from a2a.client.errors import A2AClientError
+from a2a.compat.v0_3 import a2a_v0_3_pb2
+from a2a.compat.v0_3.conversions import to_core_task_push_notification_config
+from a2a.compat.v0_3.proto_utils import FromProto
 from a2a.types.a2a_pb2 import (
     AgentCard,
     AuthenticationInfo,
     CancelTaskRequest,
     DeleteTaskPushNotificationConfigRequest,
+    GetExtendedAgentCardRequest,
     GetTaskPushNotificationConfigRequest,
     GetTaskRequest,
     ListTaskPushNotificationConfigsRequest,
@@ -41,8 +45,9 @@ from support.receiver import Delivered, Receiver
 from support.server import PATIENCE, ServerProcess, bearer, running
 
 pytestmark = pytest.mark.anyio
-RPC, REST, OLD = ("JSONRPC", "1.0"), ("HTTP+JSON", "1.0"), ("JSONRPC", "0.3")
-EACH = pytest.mark.parametrize("wire", [RPC, REST, OLD], ids="-".join)
+RPC, REST = ("JSONRPC", "1.0"), ("HTTP+JSON", "1.0")
+OLD, OLD_REST = ("JSONRPC", "0.3"), ("HTTP+JSON", "0.3")
+EACH = pytest.mark.parametrize("wire", [RPC, REST, OLD, OLD_REST], ids="-".join)
 NEW = pytest.mark.parametrize("wire", [RPC, REST], ids="-".join)
 DONE, FAILED = TaskState.TASK_STATE_COMPLETED, TaskState.TASK_STATE_FAILED
 ASKS, WORKS = TaskState.TASK_STATE_INPUT_REQUIRED, TaskState.TASK_STATE_WORKING
@@ -141,6 +146,8 @@ async def test_a_whole_answer_with_a_tool_call(
         context = whole.task.context_id
         further = await answer(plain, asked("count to 3", contextId=context))
         assert (further.text, further.task.context_id) == ("1 2 3", context)
+        extended = await client.get_extended_agent_card(GetExtendedAgentCardRequest())
+        assert extended.name == "Guide"
         again = await client.get_task(GetTaskRequest(id=further.task.id))
         assert again == further.task and again.status.HasField("timestamp")
         bare = await client.get_task(GetTaskRequest(id=further.task.id, history_length=0))
@@ -208,7 +215,7 @@ async def test_what_a_task_asks(
         assert (waits.states[-1], given_up.status.state) == (ASKS, CANCELED)
 
 
-@NEW
+@EACH
 async def test_answers_that_break_off(server: ServerProcess, wire: tuple[str, str]) -> None:
     """After every so many bytes: at the ends of frames, within them, and in the headers."""
     modes = ["pass"]
@@ -254,7 +261,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 def notified(request: Delivered, wire: tuple[str, str]) -> Task:
     """The task that a receiver is told of."""
-    if wire == OLD:
+    if wire[1] == "0.3":
         assert request.event["kind"] == "task"
         assert request.headers["content-type"] == "application/json"
         status = request.event["status"]["state"].upper().replace("-", "_")
@@ -283,10 +290,23 @@ async def test_a_message_names_its_receiver(
     assert notified(began, wire).status.state == WORKS
     task = notified(ended, wire)
     assert (task.id, task.status.state) == (seen.task.id, DONE)
-    assert wire == OLD or (text_of(task), task.history[0].parts[0].text) == ("1 2 3", "count to 3")
+    assert wire[1] == "0.3" or (text_of(task), task.history[0].parts[0].text) == (
+        "1 2 3",
+        "count to 3",
+    )
     for request in receiver.requests:
         assert request.headers["x-a2a-notification-token"] == "secret"
         assert request.headers["authorization"] == "Bearer of-the-receiver"
+
+
+async def listed_of_old(server: ServerProcess, task_id: str) -> list[TaskPushNotificationConfig]:
+    path = f"/a2a/refunds/v1/tasks/{task_id}/pushNotificationConfigs"
+    async with httpx.AsyncClient(base_url=server.url, headers=bearer()) as http:
+        answer = ParseDict(
+            (await http.get(path)).json(), a2a_v0_3_pb2.ListTaskPushNotificationConfigResponse()
+        )
+    found = [FromProto.task_push_notification_config(each) for each in answer.configs]
+    return [to_core_task_push_notification_config(each) for each in found]
 
 
 @EACH
@@ -304,6 +324,8 @@ async def test_configs_of_a_task(
 
         async def listed() -> list[TaskPushNotificationConfig]:
             asked_for = ListTaskPushNotificationConfigsRequest(task_id=task_id)
+            if wire == OLD_REST:  # the client cannot, though the protocol can
+                return await listed_of_old(server, task_id)
             return list((await client.list_task_push_notification_configs(asked_for)).configs)
 
         made = await create("one", "/one")
@@ -325,7 +347,12 @@ async def test_configs_of_a_task(
         assert await client.get_task_push_notification_config(get) == replaced != made
         delete = DeleteTaskPushNotificationConfigRequest(task_id=task_id, id=task_id)
         for _ in range(2):
-            await client.delete_task_push_notification_config(delete)
+            if wire == OLD_REST:
+                path = f"/a2a/refunds/v1/tasks/{task_id}/pushNotificationConfigs/{task_id}"
+                async with httpx.AsyncClient(base_url=server.url, headers=bearer()) as http:
+                    assert (await http.delete(path)).json() == {}
+            else:
+                await client.delete_task_push_notification_config(delete)
         assert [each.id for each in await listed()] == ["one"]
         with pytest.raises(TaskNotFoundError):
             get.id = "none"
@@ -419,6 +446,83 @@ async def test_the_answers_of_http_and_json(server: ServerProcess) -> None:
             assert (refused.status_code, error["code"]) == (status, status)
             assert error["details"][0]["reason"] == reason
         assert (await http.get("/extendedAgentCard")).json()["name"] == "Guide"
+
+
+async def test_the_answers_of_http_and_json_of_0_3(server: ServerProcess) -> None:
+    headers = bearer() | {"Content-Type": "application/json"}
+    async with httpx.AsyncClient(base_url=f"{server.url}/a2a/guide/v1", headers=headers) as http:
+        part = {"content": [{"text": "count to 3"}]}
+        # The names of fields in Protocol Buffers, those in JSON, and the words of JSON-RPC.
+        for number, body in enumerate((
+            {"request": {"message_id": "0", "role": "ROLE_USER", **part},
+             "configuration": {"blocking": True, "history_length": 1}},
+            {"message": {"messageId": "1", "role": "ROLE_USER", **part},
+             "configuration": {"blocking": True}},
+            {"message": {"messageId": "2", "role": "user",
+                         "parts": [{"kind": "text", "text": "count to 3"}]}},
+        )):  # fmt: skip
+            sent = await http.post("/message:send", json=body)
+            assert sent.headers["content-type"] == "application/json", number
+            ParseDict(sent.json(), a2a_v0_3_pb2.SendMessageResponse())  # no field is unknown
+            task = sent.json()["task"]
+            assert task["status"]["state"] == "TASK_STATE_COMPLETED"
+            assert task["artifacts"][0]["parts"] == [{"text": "1 2 3"}]
+            (asked_for,) = task["history"]
+            assert asked_for["role"] == "ROLE_USER" and asked_for["content"] == part["content"]
+        assert (await http.get(f"/tasks/{task['id']}?historyLength=0")).json().get(
+            "history"
+        ) is None
+        streamed = await http.post("/message:stream", json=body)
+        events = [line[6:] for line in streamed.text.splitlines() if line.startswith("data: ")]
+        kinds = [
+            Parse(each, a2a_v0_3_pb2.StreamResponse()).WhichOneof("payload") for each in events
+        ]
+        assert kinds[0] == "task" and kinds[-1] == "status_update" and "artifact_update" in kinds
+        configs = f"/tasks/{task['id']}/pushNotificationConfigs"
+        config = {"config": {"pushNotificationConfig": {"url": "http://127.0.0.1:9/"}}}
+        made = (await http.post(configs, json={"configId": "mine", **config})).json()
+        assert made["name"] == configs.removeprefix("/") + "/mine"
+        for request, status, name in (
+            (http.get("/tasks/none"), 404, "TaskNotFoundError"),
+            (http.post(f"/tasks/{task['id']}:cancel"), 400, "TaskNotCancelableError"),
+            (http.get(f"/tasks/{task['id']}:subscribe"), 400, "UnsupportedOperationError"),
+            (http.get(f"{configs}/none"), 404, "TaskNotFoundError"),
+            (http.post(configs, json={"config": "x"}), 400, "InvalidParamsError"),
+            (http.post("/message:send", json=[]), 400, "InvalidRequestError"),
+            (http.post("/message:send", content="{"), 400, "InvalidRequestError"),
+            (http.post("/message:send", json={}), 400, "InvalidParamsError"),
+            (http.post("/message:send", json={"request": 1}), 400, "InvalidParamsError"),
+            (
+                http.post("/message:send", json=body | {"configuration": "x"}),
+                400,
+                "InvalidParamsError",
+            ),
+            (http.get("/card", headers={"A2A-Version": "1.0"}), 400, "VersionNotSupportedError"),
+        ):
+            refused = await request
+            assert (refused.status_code, refused.json()["type"]) == (status, name), refused.text
+            assert refused.json()["message"] and refused.json()["code"] < 0
+        assert (await http.get("/card")).json()["name"] == "Guide"
+
+
+async def test_there_are_no_tenants(server: ServerProcess) -> None:
+    """The credential says whose the tasks are, and no card names a tenant."""
+    headers = bearer() | {"A2A-Version": "1.0"}
+    said = {"message": {"messageId": "t", "role": "ROLE_USER", "parts": [{"text": "hi"}]}}
+    async with httpx.AsyncClient(base_url=f"{server.url}/a2a/guide", headers=headers) as http:
+        card = (await http.get("/.well-known/agent-card.json")).json()
+        assert not any("tenant" in each for each in card["supportedInterfaces"])
+        assert (await http.post("/acme/message:send", json=said)).status_code == 404
+        assert (await http.get("/acme/tasks")).status_code == 404
+        call = {"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": said}
+        for tenant, refused in (("", False), ("acme", True)):
+            by_rest = await http.post("/message:send", json=said | {"tenant": tenant})
+            params = {"params": said | {"tenant": tenant}}
+            by_rpc = (await http.post(f"{server.url}/a2a/guide", json=call | params)).json()
+            assert by_rest.status_code == (400 if refused else 200)
+            assert ("error" in by_rpc) == refused
+        assert by_rpc["error"]["code"] == -32602 and "tenant" in by_rpc["error"]["message"]
+        assert by_rest.json()["error"]["details"][0]["reason"] == "INVALID_PARAMS"
 
 
 async def test_configs_that_are_refused(server: ServerProcess) -> None:

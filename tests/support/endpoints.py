@@ -59,6 +59,8 @@ _SEND: dict[str, Any] = {
 }
 _A2A = "/a2a/{agent_id}"
 _A2A_TASK = _A2A + "/tasks/{session_id}.1"
+_OLD_A2A = _A2A + "/v1"
+_OLD_TASK = _OLD_A2A + "/tasks/{session_id}.1"
 _TOOL_CALL = {
     "jsonrpc": "2.0",
     "id": 1,
@@ -250,6 +252,19 @@ OF_CLIENTS: dict[tuple[str, str], Endpoint] = {
     ("GET", _A2A_TASK + "/pushNotificationConfigs/mine"): Endpoint("webhooks:read"),
     ("DELETE", _A2A_TASK + "/pushNotificationConfigs/mine"): Endpoint("webhooks:write"),
     ("GET", _A2A + "/extendedAgentCard"): Endpoint("agents:read"),
+    ("POST", _OLD_A2A + "/message:send"): Endpoint("sessions:write", _SEND["params"]),
+    ("POST", _OLD_A2A + "/message:stream"): Endpoint("sessions:write", _SEND["params"]),
+    ("GET", _OLD_TASK): Endpoint("sessions:read"),
+    ("POST", _OLD_TASK + ":cancel"): Endpoint("sessions:write", {}),
+    ("GET", _OLD_TASK + ":subscribe"): Endpoint("sessions:read"),
+    ("POST", _OLD_TASK + ":subscribe"): Endpoint("sessions:read"),
+    ("POST", _OLD_TASK + "/pushNotificationConfigs"): Endpoint(
+        "webhooks:write", {"config": {"pushNotificationConfig": {"url": "https://hooks.example/"}}}
+    ),
+    ("GET", _OLD_TASK + "/pushNotificationConfigs"): Endpoint("webhooks:read"),
+    ("GET", _OLD_TASK + "/pushNotificationConfigs/mine"): Endpoint("webhooks:read"),
+    ("DELETE", _OLD_TASK + "/pushNotificationConfigs/mine"): Endpoint("webhooks:write"),
+    ("GET", _OLD_A2A + "/card"): Endpoint("agents:read"),
 }
 ALL = ENDPOINTS | OF_CLIENTS
 

@@ -40,13 +40,23 @@ class A2aCall:
     def request_id(self) -> str:
         return str(self.scope["state"]["request_id"])
 
+    @property
+    def is_proto(self) -> bool:
+        """Whether the client speaks 0.3 over HTTP+JSON, in the JSON of its Protocol Buffers."""
+        return self.is_old and self.rpc_id is None
+
     def alias(self, context_id: str) -> SessionAlias:
         """The session under the client's own name of it."""
         return SessionAlias(PROTOCOL, self.agent_id, context_id)
 
     async def answer(self, result: object) -> None:
         if self.rpc_id is None:
-            value, media_type = result, A2A_JSON
+            value, media_type = result, rest_type(is_old=self.is_old)
         else:
             value, media_type = rpc_result(self.rpc_id, result), "application/json"
         await answer_json(self.scope, self.receive, self.send, value, media_type=media_type)
+
+
+def rest_type(*, is_old: bool) -> str:
+    """The media type of an answer over HTTP+JSON."""
+    return "application/json" if is_old else A2A_JSON

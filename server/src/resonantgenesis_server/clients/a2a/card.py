@@ -8,7 +8,9 @@ from ..json_rpc import Json
 #: The versions that are spoken. A request without one means the last.
 VERSIONS = ("1.0", "0.3")
 #: The bindings with their versions, the preferred one first. All are at one address.
-_INTERFACES = (("JSONRPC", "1.0"), ("HTTP+JSON", "1.0"), ("JSONRPC", "0.3"))
+_INTERFACES = (
+    ("JSONRPC", "1.0"), ("HTTP+JSON", "1.0"), ("JSONRPC", "0.3"), ("HTTP+JSON", "0.3"),
+)  # fmt: skip
 _TEXT = ["text/plain"]
 
 
@@ -40,6 +42,11 @@ def agent_card(url: str, agent_id: str, agent: AgentRecord | None) -> Json:
         "protocolVersion": "0.3.0",
         "url": url,
         "preferredTransport": "JSONRPC",
+        "additionalInterfaces": [
+            {"url": url, "transport": binding}
+            for binding, version in _INTERFACES
+            if version == VERSIONS[-1]
+        ],
         "supportsAuthenticatedExtendedCard": True,
         "security": [{"bearer": []}],
     }

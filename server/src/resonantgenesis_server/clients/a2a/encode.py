@@ -22,13 +22,15 @@ _STATES = {"success": "COMPLETED", "cancelled": "CANCELED"}
 @dataclass(frozen=True, slots=True)
 class TaskInfo:
     """What an encoder needs to know of a turn: `context_id` is the client's name of the session,
-    `goal` the user's message. `is_old`: the client speaks 0.3."""
+    `goal` the user's message. `is_old`: the client speaks 0.3; `is_proto`: in the JSON of its
+    Protocol Buffers, as HTTP+JSON has it."""
 
     session_id: str
     turn: int
     context_id: str
     goal: str
     is_old: bool
+    is_proto: bool = False
 
     @property
     def task_id(self) -> str:
@@ -92,7 +94,7 @@ class TaskFrames(TurnFrames):
     ) -> Json:
         """The task as the result of a request. 1.0 wraps the task where it could be a message."""
         task = self.task(history, artifacts=artifacts)
-        if self._info.is_old:
+        if self._is_json:
             return {"kind": "task", **task}
         return task if is_bare else {"task": task}
 
@@ -161,8 +163,13 @@ class TaskFrames(TurnFrames):
 
     # -- the words of the versions ---------------------------------------------------------
 
+    @property
+    def _is_json(self) -> bool:
+        """Whether the words are those of the JSON schema of 0.3, which 1.0 has no more."""
+        return self._info.is_old and not self._info.is_proto
+
     def _frame(self, event: Json) -> bytes:
-        if not self._info.is_old:
+        if not self._is_json:
             event = {_NAMES[event.pop("kind")]: event}
         return data_frame(event if self._rpc_id is None else rpc_result(self._rpc_id, event))
 
@@ -171,7 +178,9 @@ class TaskFrames(TurnFrames):
 
     def _status(self) -> Json:
         state = self.state
-        said = state.lower().replace("_", "-") if self._info.is_old else f"TASK_STATE_{state}"
+        said = state.lower().replace("_", "-") if self._is_json else f"TASK_STATE_{state}"
+        if self._info.is_proto and state == "CANCELED":
+            said = "TASK_STATE_CANCELLED"
         status: Json = {"state": said}
         if self._said is not None:
             status["message"] = self._said
@@ -183,18 +192,20 @@ class TaskFrames(TurnFrames):
         return {"artifactId": _ARTIFACT, "parts": [self._part(text)]}
 
     def _message(self, role: str, parts: list[Json]) -> Json:
-        is_old = self._info.is_old
+        is_json = self._is_json
         return {
-            **({"kind": "message"} if is_old else {}),
+            **({"kind": "message"} if is_json else {}),
             "messageId": f"msg_{self._info.task_id}.{role}",
             **self._place(),
-            "role": role if is_old else f"ROLE_{role.upper()}",
-            "parts": parts,
+            "role": role if is_json else f"ROLE_{role.upper()}",
+            "content" if self._info.is_proto else "parts": parts,
         }
 
     def _part(self, value: str | Mapping[str, Any]) -> Json:
         name = "text" if isinstance(value, str) else "data"
-        return {"kind": name, name: value} if self._info.is_old else {name: value}
+        if self._info.is_proto and name == "data":
+            return {"data": {"data": value}}
+        return {"kind": name, name: value} if self._is_json else {name: value}
 
 
 _NAMES = {"task": "task", "status-update": "statusUpdate", "artifact-update": "artifactUpdate"}

@@ -38,10 +38,14 @@ def rpc_error_body(rpc_id: RpcId | None, error: RpcError) -> Json:
     return body
 
 
-def rest_error(error: RpcError) -> tuple[int, Json]:
-    """A refusal over HTTP+JSON, as `google.rpc.Status`, and its HTTP status."""
+def rest_error(error: RpcError, *, is_old: bool) -> tuple[int, Json]:
+    """A refusal over HTTP+JSON, and its HTTP status: as `google.rpc.Status`, in 0.3 with the code
+    of JSON-RPC and the name that the official SDKs have for it (`TaskNotFoundError`)."""
     status, name, _ = _OF_CODE.get(error.code, (error.status, "FAILED_PRECONDITION", ""))
     details = [_reason(error)]
+    if is_old:
+        kind = details[0]["reason"].title().replace("_", "") + "Error"
+        return status, {"code": error.code, "type": kind, "message": error.message}
     said = {"code": status, "status": name, "message": error.message, "details": details}
     return status, {"error": said}
 

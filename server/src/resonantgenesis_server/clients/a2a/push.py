@@ -22,7 +22,7 @@ from ...sessions.service import SessionService
 from ...webhooks.sender import CALLBACK_EVENTS, Compose
 from ...webhooks.service import NewCallback, WebhookService
 from ..json_rpc import Json, RpcError
-from .call import A2A_JSON, PROTOCOL, A2aCall
+from .call import PROTOCOL, A2aCall, rest_type
 from .card import VERSIONS
 from .errors import NO_TASK
 from .requests import OldPushBody, OldSetPushBody, PushBody, PushConfig, SetPushBody
@@ -57,7 +57,7 @@ class PushConfigs:
         if turn is not None and (turn.last or turn.status == "waiting"):
             callback = await self._webhooks.since(callback, changed_at(state, turn))
         record = await self.keep(callback, ref)
-        await call.answer(_shown(record, is_old=call.is_old))
+        await call.answer(_shown(record, call))
 
     async def get(self, call: A2aCall) -> None:
         body = _named_in(call)
@@ -65,15 +65,15 @@ class PushConfigs:
         wanted = [each for each in found if body.id in {"", each.endpoint["name"]}]
         if not wanted or not (body.id or call.is_old):
             raise RpcError(NO_TASK, "the task has no such push notification config")
-        await call.answer(_shown(wanted[0], is_old=call.is_old))
+        await call.answer(_shown(wanted[0], call))
 
     async def list(self, call: A2aCall) -> None:
         """All of a task; there are at most MAX_OF_TURN."""
         body = _named_in(call)
         found = await self._configs(call, body.task_id)
-        shown = [_shown(each, is_old=call.is_old) for each in found]
+        shown = [_shown(each, call) for each in found]
         if isinstance(body, OldPushBody):
-            await call.answer(shown)
+            await call.answer({"configs": shown} if call.is_proto else shown)
             return
         behind = [each for each in shown if each["id"] > body.page_token]
         size = body.page_size or len(behind)
@@ -137,7 +137,7 @@ def notifications(service: SessionService) -> dict[str, Compose]:
         body = dumps(task.result())
         if len(body) > _LONGEST:
             body = dumps(task.result(0, artifacts=False))
-        return body, "application/json" if is_old else A2A_JSON
+        return body, rest_type(is_old=is_old)
 
     return {PROTOCOL: compose}
 
@@ -156,13 +156,16 @@ def _named_in(call: A2aCall) -> PushBody | OldPushBody:
     return validated(PushBody, call.params, lenient=True)
 
 
-def _shown(record: WebhookRecord, *, is_old: bool) -> Json:
+def _shown(record: WebhookRecord, call: A2aCall) -> Json:
     """A config without its secrets, which are sealed and never shown."""
     endpoint = record.endpoint
     task_id = f"{record.session_id}.{record.turn}"
     config: dict[str, Any] = {"id": endpoint["name"], "url": endpoint["url"]}
     if scheme := endpoint["scheme"]:
-        config["authentication"] = {"schemes": [scheme]} if is_old else {"scheme": scheme}
-    if is_old:
+        config["authentication"] = {"schemes": [scheme]} if call.is_old else {"scheme": scheme}
+    if call.is_proto:
+        name = f"tasks/{task_id}/pushNotificationConfigs/{config['id']}"
+        return {"name": name, "pushNotificationConfig": config}
+    if call.is_old:
         return {"taskId": task_id, "pushNotificationConfig": config}
     return {"taskId": task_id, **config}

@@ -1,7 +1,7 @@
-"""`/a2a/{agent}`: an agent as a server of A2A, over JSON-RPC (1.0 and 0.3) and HTTP+JSON (1.0).
+"""`/a2a/{agent}`: an agent as a server of A2A 1.0 and 0.3, over JSON-RPC and HTTP+JSON.
 
 A task is a turn, and a context is a session. Over JSON-RPC the name of the method says which
-version is meant. Both bindings call the same functions.
+version is meant, over HTTP+JSON the path. Both bindings call the same functions.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ...records.agents import AgentDirectory
 from ...usage import UsageService
 from ...webhooks.service import WebhookService
 from ..json_rpc import (
+    INVALID_PARAMS,
     INVALID_REQUEST,
     METHOD_NOT_FOUND,
     RpcError,
@@ -29,10 +30,11 @@ from ..json_rpc import (
     message_of,
 )
 from ..streams import ClientStreams, answer_json
-from .call import A2A_JSON, A2aCall
+from .call import A2A_JSON, A2aCall, rest_type
 from .card import VERSIONS, agent_card
 from .errors import NO_VERSION, rest_error, rpc_error_body
 from .listing import TaskList
+from .old_rest import old_params
 from .push import PushConfigs
 from .tasks import Tasks
 
@@ -53,6 +55,22 @@ _REST = (
     ("GET", f"{_CONFIGS}/{{id}}", "GetTaskPushNotificationConfig"),
     ("DELETE", f"{_CONFIGS}/{{id}}", "DeleteTaskPushNotificationConfig"),
     ("GET", "/extendedAgentCard", "GetExtendedAgentCard"),
+)
+_OLD_CONFIGS = "/v1/tasks/{id}/pushNotificationConfigs"
+_OLD_CONFIG = f"{_OLD_CONFIGS}/{{pushNotificationConfigId}}"
+#: Those of 0.3, whose names in paths are those of its parameters.
+_OLD_REST = (
+    ("POST", "/v1/message:send", "SendMessage"),
+    ("POST", "/v1/message:stream", "SendStreamingMessage"),
+    ("POST", f"/v1{_TASK}:cancel", "CancelTask"),
+    ("GET", f"/v1{_TASK}:subscribe", "SubscribeToTask"),
+    ("POST", f"/v1{_TASK}:subscribe", "SubscribeToTask"),
+    ("GET", f"/v1{_TASK}", "GetTask"),
+    ("POST", f"/v1{_CONFIGS}", "CreateTaskPushNotificationConfig"),
+    ("GET", _OLD_CONFIGS, "ListTaskPushNotificationConfigs"),
+    ("GET", _OLD_CONFIG, "GetTaskPushNotificationConfig"),
+    ("DELETE", _OLD_CONFIG, "DeleteTaskPushNotificationConfig"),
+    ("GET", "/v1/card", "GetExtendedAgentCard"),
 )
 #: The methods of 0.3, by those of 1.0.
 _OLD_METHODS: Mapping[str, str] = {
@@ -109,8 +127,9 @@ class A2aRoutes:
             fast_route("POST", PATH, self.post, counted=False),
             fast_route("GET", card, self.card, public=True),
             *(
-                fast_route(method, PATH + path, partial(self.rest, name), counted=False)
-                for method, path, name in _REST
+                fast_route(method, PATH + path, partial(self.rest, name, version), counted=False)
+                for version, table in zip(VERSIONS, (_REST, _OLD_REST), strict=True)
+                for method, path, name in table
             ),
         ]
 
@@ -138,24 +157,31 @@ class A2aRoutes:
             body = rpc_error_body(message.rpc_id, _refusal(error))
             await answer_json(scope, receive, send, body)
 
-    async def rest(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request over HTTP+JSON."""
+    async def rest(
+        self, name: str, version: str, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """One request over HTTP+JSON of this version."""
+        is_old = version != VERSIONS[0]
         try:
-            _check_version(scope, VERSIONS[:1])
+            _check_version(scope, (version,))
             params: dict[str, Any] = dict(scope["state"]["query"].all())
             if announces_body(scope):
                 value = await self._body(scope, receive)
                 if not isinstance(value, Mapping):
                     raise RpcError(INVALID_REQUEST, "the body must be a JSON object")
                 params |= value
+            if is_old:
+                params = old_params(params)
             named = dict(scope["path_params"])
             agent_id = named.pop("agent_id")
-            await self._do(name, A2aCall(scope, receive, send, agent_id, params | named))
+            call = A2aCall(scope, receive, send, agent_id, params | named, is_old=is_old)
+            await self._do(name, call)
         except AgentNotFound:
             raise  # nothing is at this address
         except (ApiError, RpcError) as error:
-            status, body = rest_error(_refusal(error))
-            await answer_json(scope, receive, send, body, status=status, media_type=A2A_JSON)
+            status, body = rest_error(_refusal(error), is_old=is_old)
+            media_type = rest_type(is_old=is_old)
+            await answer_json(scope, receive, send, body, status=status, media_type=media_type)
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -164,6 +190,9 @@ class A2aRoutes:
             await self._streams.take_for(call.scope)
         needs, method = self._methods[name]
         require(call.principal, needs)
+        if call.params.get("tenant"):
+            problem = "there are no tenants: the credential says whose the tasks are"
+            raise RpcError(INVALID_PARAMS, f"{problem}; leave `tenant` out")
         await self._streams.check_agent(call.principal, call.agent_id)
         await method(call)
 

@@ -38,7 +38,12 @@ async def task_turn(
 
 
 async def task_frames(
-    service: SessionService, ref: TurnRef, *, is_old: bool, rpc_id: RpcId | None = None
+    service: SessionService,
+    ref: TurnRef,
+    *,
+    is_old: bool,
+    is_proto: bool = False,
+    rpc_id: RpcId | None = None,
 ) -> TaskFrames:
     """The fold of a task, before its first chunk. Raises RpcError."""
     state = await service.states.load(ref.session_id)
@@ -50,7 +55,7 @@ async def task_frames(
     except EntryGone:
         raise RpcError(NO_TASK, "the task was deleted") from None
     context_id = asked.metadata.get(CONTEXT, ref.session_id)
-    info = TaskInfo(ref.session_id, ref.turn, context_id, asked.goal, is_old)
+    info = TaskInfo(ref.session_id, ref.turn, context_id, asked.goal, is_old, is_proto)
     return TaskFrames(info, rpc_id)
 
 
@@ -59,12 +64,14 @@ async def task_so_far(
     ref: TurnRef,
     *,
     is_old: bool,
+    is_proto: bool = False,
     rpc_id: RpcId | None = None,
     until: int | None = None,
 ) -> tuple[TaskFrames, int]:
     """The task as it is now, and the number of its events; `until`: as it was at this time, in
     microseconds since 1970."""
-    task, count = await task_frames(service, ref, is_old=is_old, rpc_id=rpc_id), 0
+    task = await task_frames(service, ref, is_old=is_old, is_proto=is_proto, rpc_id=rpc_id)
+    count = 0
     async for entry in turn_chunks(service, ref):
         if until is not None and entry.at > until:
             break

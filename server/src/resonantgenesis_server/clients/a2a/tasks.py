@@ -127,14 +127,18 @@ class Tasks:
     async def _write(self, call: A2aCall, ref: TurnRef, skip: int, task: TaskFrames | None) -> None:
         """Write the events after the first `skip`; before them the task as it is, if given."""
         more: dict[str, Any] = {} if task is None else {"opening": task.snapshot()}
-        fold = await task_frames(self._service, ref, is_old=call.is_old, rpc_id=call.rpc_id)
+        fold = await task_frames(
+            self._service, ref, is_old=call.is_old, is_proto=call.is_proto, rpc_id=call.rpc_id
+        )
         await self._streams.write(call.scope, call.receive, call.send, ref, fold, skip=skip, **more)
 
     async def _turn(self, call: A2aCall, task_id: str) -> tuple[TurnRef, TurnState]:
         return await task_turn(self._service, call.principal, call.agent_id, task_id)
 
     async def _so_far(self, call: A2aCall, ref: TurnRef) -> tuple[TaskFrames, int]:
-        return await task_so_far(self._service, ref, is_old=call.is_old, rpc_id=call.rpc_id)
+        return await task_so_far(
+            self._service, ref, is_old=call.is_old, is_proto=call.is_proto, rpc_id=call.rpc_id
+        )
 
 
 def _answers(
