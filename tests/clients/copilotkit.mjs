@@ -1,5 +1,6 @@
 // CopilotKit's own client with this server as its runtime; prints one JSON object for the test.
 import { readFileSync } from 'node:fs';
+import { cutting } from './wire.mjs';
 
 globalThis.window = globalThis; // it asks for the runtime only on a page
 const { CopilotKitCore } = await import('@copilotkit/core');
@@ -70,6 +71,25 @@ const stranger = new CopilotKitCore({
 });
 stranger.subscribe({ onError });
 await until(() => stranger.runtimeConnectionStatus === 'error');
+// A cut behind every frame and inside of every one is an error, and the thread is whole behind it.
+process.on('unhandledRejection', () => {}); // the client leaves one behind
+const { fetch } = globalThis;
+const cuts = [];
+for (let behind = 0.5; ; behind += 0.5) {
+  const wire = cutting();
+  const broken = await page(`copilot-cut-${behind}`);
+  const told = [];
+  broken.core.subscribe({ onError: ({ code }) => void told.push(code) });
+  say(broken.agent, 'count to 4');
+  globalThis.fetch = wire.fetch;
+  wire.behind = behind;
+  await broken.core.runAgent({ agent: broken.agent });
+  globalThis.fetch = fetch;
+  if (!wire.cut) break; // behind the last frame
+  const isWhole = textsOf(broken.agent).at(-1) === '1 2 3 4';
+  await broken.core.connectAgent({ agent: broken.agent });
+  cuts.push([told.length > 0 || isWhole, textsOf(broken.agent)]);
+}
 const refunds = await page('copilot-5', 'refunds');
 const outcomes = [];
 refunds.agent.subscribe({
@@ -79,6 +99,10 @@ refunds.core.addContext({ description: 'paid', value: '/dev/null' });
 say(refunds.agent, 'pay back');
 await refunds.core.runAgent({ agent: refunds.agent });
 const [interrupt] = outcomes[0].interrupts;
+const asking = await page('copilot-5', 'refunds'); // loaded while the turn waits
+const shown = [];
+asking.agent.subscribe({ onRunFinishedEvent: ({ event }) => void shown.push(event.outcome) });
+await asking.core.connectAgent({ agent: asking.agent });
 const resume = [{ interruptId: interrupt.id, status: 'resolved', payload: { approved: true } }];
 await refunds.core.runAgent({ agent: refunds.agent, resume });
 const approved = [interrupt.reason, outcomes[1]?.type ?? null, textsOf(refunds.agent).join('')];
@@ -90,6 +114,8 @@ say(where.agent, 'where?');
 await where.core.runAgent({ agent: where.agent });
 console.log(
   JSON.stringify({
+    cuts,
+    loaded: [shown.at(-1).interrupts[0].id === interrupt.id, textsOf(asking.agent).join('')],
     tool: textsOf(where.agent),
     errors,
     approved,

@@ -109,6 +109,9 @@ def test_copilotkits_own_client(server: ServerProcess) -> None:
     assert wrong_key[0] == "runtime_info_fetch_failed"
     assert found["approved"] == ["approval", "success", "pay backLooking. Paid."]
     assert "In Ulm." in found["tool"]
+    assert len(found["cuts"]) >= 18
+    assert all(each == [True, ["count to 4", "1 2 3 4"]] for each in found["cuts"])
+    assert found["loaded"] == [True, "pay backLooking. "]
 
 
 @pytest.mark.parametrize(
