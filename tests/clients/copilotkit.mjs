@@ -44,6 +44,11 @@ await until(() => textsOf(first.agent).at(-1).startsWith('n-000001 n-000002'));
 const third = await page('copilot-2', 'slow');
 const connected = third.core.connectAgent({ agent: third.agent });
 await until(() => textsOf(third.agent).at(-1)?.startsWith('n-000001 n-000002'));
+const rival = await page('copilot-2', 'slow');
+const refused = [];
+rival.core.subscribe({ onError: ({ error }) => void refused.push(error.message) });
+say(rival.agent, 'm');
+await rival.core.runAgent({ agent: rival.agent });
 third.core.stopAgent({ agent: third.agent });
 await Promise.all([running, connected]);
 const seen = [textsOf(first.agent).at(-1), textsOf(third.agent).at(-1)];
@@ -115,6 +120,7 @@ await where.core.runAgent({ agent: where.agent });
 console.log(
   JSON.stringify({
     cuts,
+    refused: refused.map((message) => message.includes('409')),
     loaded: [shown.at(-1).interrupts[0].id === interrupt.id, textsOf(asking.agent).join('')],
     tool: textsOf(where.agent),
     errors,

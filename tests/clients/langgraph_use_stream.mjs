@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { useStream } from '@langchain/react';
 import React from 'react';
 import { act, create } from 'react-test-renderer';
+import { cutting } from './wire.mjs';
 
 const { base, key } = JSON.parse(readFileSync(0, 'utf8'));
 globalThis.IS_REACT_ACT_ENVIRONMENT = true;
@@ -105,6 +106,21 @@ const words = (count) =>
   found.stopped = [page.stream.error === undefined, other.stream.error === undefined];
   await close(page);
   await close(other);
+}
+found.cuts = [];
+for (const behind of [2, 3.5, 5, 6.5, 8]) {
+  const page = await open('paced');
+  const wire = cutting();
+  // The streams of one page are several; the messages' one is cut.
+  page.fetch = (url, init) =>
+    String(init?.body).includes('messages') && String(url).endsWith('/stream/events')
+      ? wire.fetch(url, init)
+      : fetch(url, init);
+  wire.behind = behind;
+  await submit(page, asked('word'), pace(10, 40));
+  await until(() => !page.stream.isLoading && said(page.stream).at(-1)?.[1] === words(10));
+  found.cuts.push([wire.cut, said(page.stream).map(([type]) => type)]);
+  await close(page);
 }
 {
   const page = await open('refusing');

@@ -128,6 +128,12 @@ found.completion = {
   end: chunks.map((chunk) => chunk.choices[0]?.finish_reason).filter(Boolean),
   usage: chunks.at(-1).usage.total_tokens > 0,
 };
+const tooled = await client.chat.completions.create({
+  model: 'guide',
+  messages: [{ role: 'user', content: 'What is 12% of 250?' }],
+});
+found.completion.tooled = tooled.choices[0].message.content;
+
 // A completion cannot be resumed. A cut of one is an error, or comes behind the end.
 found.cutCompletions = [];
 for (let behind = 0.5; ; behind += 0.5) {

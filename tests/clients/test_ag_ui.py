@@ -102,6 +102,7 @@ def test_copilotkits_own_client(server: ServerProcess) -> None:
     assert "= 30" in answer and "guide" in found["whole"]["agents"]
     assert found["again"]["texts"] == found["whole"]["texts"]
     assert found["stopped"] == [True, True]
+    assert set(found["refused"]) == {True}, "a second run of a busy thread"
     assert found["never"] == 0
     assert found["team"]["text"] == found["team"]["again"] and "Looking." in found["team"]["text"]
     failed, wrong_key = found["errors"]

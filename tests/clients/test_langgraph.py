@@ -145,6 +145,7 @@ def test_the_newer_use_stream_in_a_page(server: ServerProcess) -> None:
     assert page["interrupt"] == ["refund", ["human", "ai", "tool", "ai"], 0]
     assert page["reload"] == [["human", "ai"], True], "the text goes on growing"
     assert page["stopped"] == [True, True]
+    assert page["cuts"] == [[True, ["human", "ai"]]] * 5
     assert page["failed"] == ["Error: the shop is closed", False]
 
 
