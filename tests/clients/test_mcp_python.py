@@ -303,7 +303,7 @@ def test_a_key_that_ends_is_no_end_of_the_answer(http: httpx.Client) -> None:
                 assert http.delete(f"/v1/keys/{key.id}").status_code == 204
 
 
-OLDER = {"MCP-Protocol-Version": "2025-11-25", "Mcp-Session-Id": "mcp_mine"}
+OLDER = {"MCP-Protocol-Version": "2025-11-25", "Mcp-Session-Id": "mcp_00000000000000000001"}
 
 
 def ask_for(http: httpx.Client, method: str, **params: Any) -> dict[str, Any]:
@@ -404,6 +404,23 @@ def test_floods_of_subscriptions_are_refused(http: httpx.Client) -> None:
     for uri in (uris[0], "file:///etc/passwd", None):
         assert ask_for(http, "resources/unsubscribe", uri=uri) == {}
     assert ask_for(http, "resources/subscribe", uri=uris[64]) == {}
+
+
+@pytest.mark.parametrize("given", ["mine", "mcp_mine", "mcp_" + "x" * 2_000, "0" * 24, "mcp_é"])
+def test_mcp_sessions_that_never_were(http: httpx.Client, given: str) -> None:
+    headers: list[tuple[str, bytes]] = [("Mcp-Session-Id", given.encode())]
+    body = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+    posted = http.post("/mcp", json=body, headers=headers)
+    assert (posted.status_code, posted.json()["id"]) == (404, 1)
+    assert "initialize" in posted.json()["error"]["message"]
+    for answer in (http.get("/mcp", headers=headers), http.delete("/mcp", headers=headers)):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "NOT_FOUND")
+    # A client may begin another with the id that it had.
+    opened = http.post("/mcp", json=body | {"method": "initialize"}, headers=headers)
+    assert opened.status_code == 200
+    mine = {"Mcp-Session-Id": opened.headers["mcp-session-id"]}
+    assert http.post("/mcp", json=body, headers=mine).json()["result"] == {}
+    assert http.delete("/mcp", headers=mine).status_code == 204
 
 
 def test_tools_of_teams_have_names_to_read(http: httpx.Client) -> None:

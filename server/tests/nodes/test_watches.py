@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 from resonantgenesis_server.calls import Calls
@@ -52,3 +53,16 @@ async def test_an_organization_with_many_clients_forgets_its_own_oldest() -> Non
         await watches.watch_task(ME, "mcp_599", f"sess_1.{number}")
     tasks = list((await watches.opened(ME, "mcp_599")).tasks)
     assert (len(tasks), tasks[-1]) == (64, "sess_1.99")
+
+
+async def test_a_flood_of_one_caller_is_forgotten_before_what_others_watch() -> None:
+    watches = Watches(None)
+    other, flooding = (replace(ME, subject=name) for name in ("other", "flooding"))
+    await watches.watch(ME, "mcp_0", "sess_0")
+    await watches.watch(other, "mcp_0", "sess_0")
+    for number in range(2_000):
+        await watches.opened(flooding, f"mcp_{number}")
+    await watches.watch(other, "mcp_1", "sess_0")
+    assert (await watches.opened(ME, "mcp_0")).sessions
+    assert (await watches.opened(other, "mcp_0")).sessions
+    assert (await watches.opened(other, "mcp_1")).sessions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from ...http.params import text_header
+from ...model.errors import NotFound
 from ...model.principal import Principal
 from ..json_rpc import (
     INVALID_PARAMS,
@@ -31,6 +33,7 @@ PRIMED = OLDER[0]
 SESSION = b"mcp-session-id"
 #: The prefix of the session of a client that can ask a person, and of one that cannot.
 ASKS, ASKS_NOT = "mcpa", "mcp"
+_SESSION_ID = re.compile(rf"({ASKS}|{ASKS_NOT})_[0-9a-z]{{20}}")
 META = "io.modelcontextprotocol/"
 _CLIENT = META + "clientCapabilities"
 _KEY = "io.resonantgenesis/idempotencyKey"
@@ -105,6 +108,14 @@ class McpRequest:
     async def answer(self, result: Json) -> None:
         body = rpc_result(self.message.id, result)
         await answer_json(self.scope, self.receive, self.send, body)
+
+
+def check_session(scope: Scope) -> None:
+    """Raises NotFound for the id of an MCP session that this server never gave. Its client then
+    begins another, as the protocol says."""
+    given = text_header(scope, SESSION)
+    if given is not None and _SESSION_ID.fullmatch(given) is None:
+        raise NotFound("there is no such MCP session; initialize another")
 
 
 def version_of(scope: Scope) -> str | None:

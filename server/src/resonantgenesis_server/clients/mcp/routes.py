@@ -62,6 +62,7 @@ from .requests import (
     McpRequest,
     call_info,
     call_key,
+    check_session,
     fills_forms,
     request_key,
     speaks_modern,
@@ -141,6 +142,8 @@ class McpRoutes:
             value = await read_json(scope, receive, self._streams.limits, self._streams.watch)
             message = message_of(value)
             request = McpRequest(scope, receive, send, message, speaks_modern(scope, message))
+            if not request.is_modern and message.method != "initialize":
+                check_session(scope)
             if message.rpc_id is None or not message.method:
                 await self._hear(request)
                 await Response(status_code=202)(scope, receive, send)
@@ -160,6 +163,7 @@ class McpRoutes:
     async def resume(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET: the rest of a call whose answer broke off, else what the MCP session watches."""
         self._check_origin(scope)
+        check_session(scope)
         principal: Principal = scope["state"]["principal"]
         last, mcp_session = text_header(scope, b"last-event-id"), text_header(scope, SESSION)
         if mcp_session is not None and (last is None or last.startswith("c_")):
@@ -181,6 +185,7 @@ class McpRoutes:
         """DELETE: the end of an MCP session. Turns go on."""
         self._check_origin(scope)
         require(scope["state"]["principal"], WRITES)
+        check_session(scope)
         await Response(status_code=204)(scope, receive, send)
 
     def _check_origin(self, scope: Scope) -> None:

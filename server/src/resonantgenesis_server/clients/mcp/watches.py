@@ -5,7 +5,7 @@ MCP session: in the memory of every node, since the stream of its messages may b
 from __future__ import annotations
 
 import contextlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from ..json_rpc import INVALID_PARAMS, RpcError
 from ..names import digest_key
 
 #: MCP sessions of an organization that are remembered, and sessions that one of them watches; it
-#: also hears of so many of its newest tasks.
+#: also hears of so many of its newest tasks. Beyond, the caller with the most forgets its oldest.
 _REMEMBERED, MOST_WATCHED = 500, 64
 _CHANGE, _ASK = "mcp watch", "mcp watches"
 
@@ -28,12 +28,13 @@ Kind = Literal["sessions", "tasks"]
 @dataclass(slots=True)
 class WatchSet:
     """The sessions and the tasks that a client hears of, the oldest first, and whether it hears of
-    changed lists."""
+    changed lists. `owner`: all MCP sessions of one caller have it."""
 
     sessions: dict[str, None] = field(default_factory=dict)
     tasks: dict[str, None] = field(default_factory=dict)
     tool_list: bool = False
     session_list: bool = False
+    owner: str = ""
 
 
 class Watches:
@@ -49,11 +50,10 @@ class Watches:
     async def opened(self, principal: Principal, mcp_session: str) -> WatchSet:
         """What the MCP session watches, now and later. Other nodes are asked where this one knows
         nothing of it."""
-        organization, name = _place(principal, mcp_session)
-        is_known = name in self._of.get(organization, ())
-        watched = self._watched(organization, name)
+        place = _place(principal, mcp_session)
+        is_known = place["name"] in self._of.get(place["organization"], ())
+        watched = self._watched(place)
         if self._calls is not None and not is_known:
-            place = {"organization": organization, "name": name}
             for answer in await self._calls.ask_all(_ASK, place):
                 watched.sessions.update(dict.fromkeys(answer["sessions"]))
                 watched.tasks.update(dict.fromkeys(answer["tasks"]))
@@ -78,26 +78,26 @@ class Watches:
     async def _change(
         self, principal: Principal, mcp_session: str, kind: Kind, value: str, *, added: bool
     ) -> None:
-        organization, name = _place(principal, mcp_session)
-        change = {"organization": organization, "name": name, "kind": kind, "value": value}
+        change = {**_place(principal, mcp_session), "kind": kind, "value": value}
         await self._hear({**change, "added": added})
         if self._calls is not None and not await self._calls.all_do(
             _CHANGE, {**change, "added": added}
         ):
             raise Unavailable("not every node of the server has answered", retry_after=1)
 
-    def _watched(self, organization: str, name: str) -> WatchSet:
-        remembered = self._of.setdefault(organization, OrderedDict())
-        found = remembered.setdefault(name, WatchSet())
-        remembered.move_to_end(name)
+    def _watched(self, place: Mapping[str, Any]) -> WatchSet:
+        remembered = self._of.setdefault(place["organization"], OrderedDict())
+        # A node of the version before names no owner.
+        found = remembered.setdefault(place["name"], WatchSet(owner=place.get("owner", "")))
+        remembered.move_to_end(place["name"])
         if len(remembered) > _REMEMBERED:
-            remembered.popitem(last=False)
+            del remembered[_oldest_of_most(remembered)]
         return found
 
     # -- asked by other nodes --------------------------------------------------------------
 
     async def _hear(self, change: Mapping[str, Any]) -> None:
-        watched = self._watched(change["organization"], change["name"])
+        watched = self._watched(change)
         values = watched.tasks if change["kind"] == "tasks" else watched.sessions
         values.pop(change["value"], None)
         if change["added"]:
@@ -110,7 +110,18 @@ class Watches:
         return {"sessions": [*watched.sessions], "tasks": [*watched.tasks]}
 
 
-def _place(principal: Principal, mcp_session: str) -> tuple[str, str]:
+def _oldest_of_most(remembered: Mapping[str, WatchSet]) -> str:
+    """The oldest MCP session of the caller that has the most, so that no caller's flood makes the
+    server forget what others watch."""
+    ((most, _),) = Counter(each.owner for each in remembered.values()).most_common(1)
+    return next(name for name, each in remembered.items() if each.owner == most)
+
+
+def _place(principal: Principal, mcp_session: str) -> dict[str, str]:
     """Where the MCP session stands: no other caller can name it."""
-    name = digest_key("mcp", [principal.idempotency_scope, mcp_session])
-    return principal.organization_id, name
+    scope = principal.idempotency_scope
+    return {
+        "organization": principal.organization_id,
+        "name": digest_key("mcp", [scope, mcp_session]),
+        "owner": digest_key("mcp", [scope]),
+    }
