@@ -5,6 +5,7 @@ import { cutting } from './wire.mjs';
 
 const { base, key, sdk, binding, paid } = JSON.parse(readFileSync(0, 'utf8'));
 const isOld = sdk === 'a2a03';
+const isOldRest = isOld && binding !== 'JSONRPC';
 const { ClientFactory, DefaultAgentCardResolver, ...transports } = await import(`${sdk}/client`);
 const Transport =
   transports[binding === 'JSONRPC' ? 'JsonRpcTransportFactory' : 'RestTransportFactory'];
@@ -88,7 +89,8 @@ async function read(stream, on = () => {}) {
       }
       if (change.artifact) {
         const text = textOf(change.artifact.parts);
-        all.text = change.append ? all.text + text : text;
+        // Of 0.3 over HTTP+JSON the client gives its caller no `append`.
+        all.text = (change.append ?? isOldRest) ? all.text + text : text;
       }
       await on(all);
     }
@@ -146,9 +148,13 @@ for (let behind = 0.5; ; behind += 0.5) {
 const slow = await clientOf('paced');
 const slowly = { count: 1000, pace: 20 };
 let resubscribed;
+let cancelled = false;
 const first = await read(slow.sendMessageStream(request(['go'], {}, slowly)), async (all) => {
   if (all.text && !resubscribed) resubscribed = read(slow.resubscribeTask({ id: all.id }));
-  if (all.text.length > 40) await slow.cancelTask({ id: all.id });
+  if (all.text.length > 40 && !cancelled) {
+    cancelled = true; // a second one would be refused, and text may be on its way still
+    await slow.cancelTask({ id: all.id });
+  }
 });
 const second = await resubscribed;
 found.cancelled = { states: [first.states.at(-1), second.states.at(-1)], text: first.text };

@@ -14,7 +14,9 @@ from support.server import KEY, ServerProcess, bearer
 
 @pytest.fixture(
     scope="module",
-    params=[("@a2a-js/sdk", "JSONRPC"), ("@a2a-js/sdk", "HTTP+JSON"), ("a2a03", "JSONRPC")],
+    params=[
+        (sdk, binding) for sdk in ("@a2a-js/sdk", "a2a03") for binding in ("JSONRPC", "HTTP+JSON")
+    ],
     ids="-".join,
 )
 def found(
