@@ -59,6 +59,12 @@ function wayTo(baseUrl: string): ProxyOptions {
     configure(proxy) {
       // In place of Vite's own listener, which would fill the terminal: one stack trace an attempt.
       queueMicrotask(() => proxy.removeAllListeners('error').on('error', refuse));
+      // An answer that breaks off breaks off for the page as well. The proxy would leave it open.
+      proxy.on('proxyRes', (answer, _request, response) => {
+        answer.on('close', () => {
+          if (!answer.complete) response.destroy();
+        });
+      });
     },
   };
 }

@@ -21,7 +21,7 @@ export class Outage {
   }
 
   /** A page's own server, with the key of its back end, and the only way to the server that it has. */
-  static async of(name: 'react' | 'vue', key = KEY): Promise<Outage> {
+  static async of(name: 'react' | 'vue' | 'aiSdk', key = KEY): Promise<Outage> {
     const way = await startProxy(() => Number(new URL(inject('server')).port));
     onTestFinished(() => way.stop());
     process.env.RESONANTGENESIS_API_KEY = key;

@@ -1,18 +1,28 @@
-import { useChat } from '@ai-sdk/react';
+import { Chat, useChat } from '@ai-sdk/react';
 import type { UIMessage } from 'ai';
-import { type FormEvent, useState } from 'react';
-import { agent, cancel, id, transport } from './chat.ts';
+import { type FormEvent, useEffect, useState } from 'react';
+import { agent, cancel, id, isCut, problem, transport } from './chat.ts';
 
 export function App({ messages: loaded }: { messages: UIMessage[] }) {
-  const { messages, sendMessage, regenerate, status, error } = useChat({
-    id,
-    transport,
-    messages: loaded,
+  // With a transport alone the hook forgets that a resumed answer comes from its start, and adds it
+  // to what it has shown.
+  const [chat] = useState(() => new Chat({ id, transport, messages: loaded }));
+  const { messages, sendMessage, regenerate, resumeStream, status, error } = useChat({
+    chat,
     resume: loaded.at(-1)?.role === 'user',
   });
   const [text, setText] = useState('');
   const busy = status === 'submitted' || status === 'streaming';
   const last = messages.at(-1);
+
+  // An answer that was cut off goes on: the server has it, also after a restart.
+  const begun = last?.role === 'assistant';
+  const goesOn = begun && isCut(error);
+  useEffect(() => {
+    if (!begun || !isCut(error)) return;
+    const timer = setTimeout(() => void resumeStream(), 1_000);
+    return () => clearTimeout(timer);
+  }, [begun, error, resumeStream]);
 
   function submit(event: FormEvent) {
     event.preventDefault();
@@ -27,15 +37,15 @@ export function App({ messages: loaded }: { messages: UIMessage[] }) {
       {messages.map((message) => (
         <Message key={message.id} message={message} />
       ))}
-      {error && <p role="alert">{error.message}</p>}
+      {error && <p role="alert">{goesOn ? 'Connecting again …' : error.message}</p>}
       <form onSubmit={submit}>
         <input aria-label="Message" value={text} onChange={(each) => setText(each.target.value)} />
-        {busy && last?.role === 'assistant' && (
+        {busy && begun && (
           <button type="button" onClick={() => void cancel(last)}>
             Stop
           </button>
         )}
-        {!busy && last?.role === 'assistant' && (
+        {!busy && !goesOn && begun && (
           <button type="button" onClick={() => void regenerate()}>
             Again
           </button>
@@ -56,6 +66,7 @@ function Message({ message }: { message: UIMessage }) {
         }
         return null;
       })}
+      {problem(message) && <p role="alert">{problem(message)}</p>}
     </section>
   );
 }

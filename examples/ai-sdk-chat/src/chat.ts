@@ -14,7 +14,7 @@ const chat = `${api}/${encodeURIComponent(id)}`;
 async function headers(): Promise<Record<string, string>> {
   const response = await fetch('/api/token', { method: 'POST' });
   const { token, error } = await response.json();
-  if (!response.ok) throw new Error(error.message);
+  if (!response.ok) throw new Error(`${error.code}: ${error.message}`);
   return { Authorization: `Bearer ${token}` };
 }
 
@@ -35,6 +35,16 @@ export async function load(): Promise<UIMessage[]> {
   const response = await fetch(`${chat}/messages`, { headers: await headers() });
   if (!response.ok) throw new Error(await response.text());
   return response.json();
+}
+
+/** Whether the connection broke, and not the answer. The page's own server says UNAVAILABLE. */
+export function isCut(error: Error | undefined): boolean {
+  return error instanceof TypeError || Boolean(error?.message.includes('UNAVAILABLE'));
+}
+
+/** Why an answer that was loaded is not whole. */
+export function problem({ metadata }: UIMessage): string | undefined {
+  return (metadata as { error?: string } | undefined)?.error;
 }
 
 /** `stop()` of the SDK ends only the reading; this ends the agent's turn. */

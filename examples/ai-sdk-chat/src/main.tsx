@@ -5,4 +5,9 @@ import { load } from './chat.ts';
 
 const root = document.getElementById('root');
 if (root === null) throw new Error('the page has no #root');
-createRoot(root).render(<App messages={await load()} />);
+const page = createRoot(root);
+try {
+  page.render(<App messages={await load()} />);
+} catch (error) {
+  page.render(<p role="alert">{String(error)} Load the page again.</p>);
+}
