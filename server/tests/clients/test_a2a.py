@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 from resonantgenesis_server.clients.a2a.encode import TaskFrames, TaskInfo
+from resonantgenesis_server.clients.a2a.old_rest import old_params
+from resonantgenesis_server.clients.a2a.requests import OldSetPushBody, SendBody, TaskBody
 from resonantgenesis_server.clients.frames import FramesEncoder
+from resonantgenesis_server.http.api.session_models import validated
 from resonantgenesis_server.log.base import Entry
+from resonantgenesis_server.model.errors import ApiError
 
 from .turns import TURNS, WAITING_TURNS
 
@@ -90,6 +95,27 @@ def test_a_task_and_what_follows_are_the_whole_answer(
         if "status" in event:
             state = state_of(event)
     assert (text, state) == (text_of(whole.task()), whole.state)
+
+
+_NAMES = st.sampled_from(
+    ["request", "message", "content", "config", "config_id", "configuration", "data", "text", "id",
+     "push_notification", "pushNotificationConfig", "push_notification_config", "history_length"]
+)  # fmt: skip
+_JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_NAMES, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(_NAMES, _JSON, max_size=5))
+def test_any_parameters_of_protocol_buffers_are_read_or_refused(given: dict[str, Any]) -> None:
+    before = orjson.dumps(given)
+    params = old_params(given)
+    assert orjson.dumps(given) == before
+    for body in (SendBody, OldSetPushBody, TaskBody):
+        with contextlib.suppress(ApiError):
+            validated(body, params, lenient=True)
 
 
 def text_of(task: dict[str, Any]) -> str:
