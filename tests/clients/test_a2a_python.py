@@ -616,6 +616,7 @@ async def test_a_token_sets_configs_within_bounds(tmp_path: Path) -> None:
         config = {"url": "http://127.0.0.1:9/"}
         refused = await send("3", taskPushNotificationConfig=config, returnImmediately=True)
         assert (refused.status_code, "102" in refused.text) == (409, True)
+        assert (await http.get("/a2a/refunds/tasks")).json()["totalSize"] == 2
         gone = f"/a2a/refunds/tasks/{second}/pushNotificationConfigs/a"
         assert (await http.delete(gone)).status_code == 200
         assert (await put(second, "c")).status_code == 200

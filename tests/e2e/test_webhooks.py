@@ -624,3 +624,27 @@ async def test_a_callback_needs_its_secret_and_the_scope(
     async with httpx.AsyncClient(base_url=server.url, headers=bearer(key)) as other:
         answer = await other.post("/v1/sessions/execute", json={**body, "callback_secret": SECRET})
         assert answer.status_code == 403
+
+
+async def test_nothing_is_begun_whose_callback_cannot_be_kept(
+    serve: Serve, receiver: Receiver
+) -> None:
+    server = serve(limits__organization_callbacks=1, **SETTINGS)
+    callback = {"callback_url": receiver.url("/one"), "callback_secret": SECRET}
+    body = {"agent_id": "guide", **callback}
+    async with httpx.AsyncClient(base_url=server.url, headers=bearer(), timeout=PATIENCE) as client:
+        made = (await client.post("/v1/sessions", json=body)).json()["session_id"]
+        for path, goal in (
+            ("", {}),
+            ("/execute", {"goal": "a"}),
+            (f"/{made}/execute", {"goal": "a"}),
+        ):
+            turn = callback if made in path else body
+            refused = await client.post(f"/v1/sessions{path}", json=turn | goal)
+            assert (refused.status_code, refused.json()["error"]["details"]) == (409, {"most": 1})
+        address = server.url.replace("http", "ws") + "/v1/ws"
+        async with connect(address, additional_headers=bearer()) as socket:
+            await socket.send(dumps({"type": "execute", "goal": "a", **body}))
+            assert loads(await socket.recv())["code"] == "CONFLICT"
+        (only,) = (await get(client, "/v1/sessions"))["data"]
+        assert (only["session_id"], only["turns"]) == (made, 0)

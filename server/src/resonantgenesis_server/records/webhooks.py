@@ -35,6 +35,7 @@ from .tables import micros, micros_or_none, seconds, seconds_or_none
 
 #: Deliveries that are kept of a webhook.
 KEPT_DELIVERIES = 500
+_CALLBACKS = "this organization may have {} callbacks that are not over"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,17 +176,19 @@ class WebhookRepository:
         kind = is_callback if webhook.session_id else ~is_callback
         mine = and_(table.c.organization_id == webhook.organization_id, kind)
         beside = and_(mine, table.c.session_id == webhook.session_id, table.c.turn == webhook.turn)
-        what = "callbacks that are not over" if webhook.session_id else "webhooks"
-        for most, others, words in (
-            (limit, mine, f"this organization may have {limit} {what}"),
-            (of_turn, beside, f"one turn may have {of_turn} callbacks"),
-        ):
-            if not most:
-                continue
-            # What is set again adds nothing.
-            query = select(func.count()).where(others, table.c.id != webhook.id)
-            if (await connection.scalar(query) or 0) >= most:
-                raise Conflict(words, details={"most": most})
+        words = _CALLBACKS if webhook.session_id else "this organization may have {} webhooks"
+        others = table.c.id != webhook.id  # what is set again adds nothing
+        await _check_count(connection, and_(mine, others), limit, words)
+        words = "one turn may have {} callbacks"
+        await _check_count(connection, and_(beside, others), of_turn, words)
+
+    async def check_room(self, organization_id: str, limit: int) -> None:
+        """Raises `Conflict` if the organization has `limit` callbacks that are not over; 0 is any
+        number."""
+        table = tables.webhooks
+        mine = and_(table.c.organization_id == organization_id, table.c.session_id.is_not(None))
+        async with self._database.read() as connection:
+            await _check_count(connection, mine, limit, _CALLBACKS)
 
     async def get(self, organization_id: str, webhook_id: str) -> WebhookRecord | None:
         query = select(tables.webhooks).where(_one(organization_id, webhook_id))
@@ -367,6 +370,14 @@ class DeliveryRepository:
             for part in few_at_once(ids):
                 await connection.execute(delete(table).where(table.c.id.in_(part)))
         return len(ids)
+
+
+async def _check_count(
+    connection: AsyncConnection, others: ColumnElement[bool], most: int, words: str
+) -> None:
+    query = select(func.count()).select_from(tables.webhooks).where(others)
+    if most and (await connection.scalar(query) or 0) >= most:
+        raise Conflict(words.format(most), details={"most": most})
 
 
 def _one(organization_id: str, webhook_id: str) -> ColumnElement[bool]:

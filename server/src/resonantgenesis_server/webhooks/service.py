@@ -326,6 +326,11 @@ class WebhookService:
             raise InvalidRequest.field("callback_secret", _problem(error)) from None
         return NewCallback(principal, endpoint, await self._from_now(principal))
 
+    async def check_room(self, principal: Principal) -> None:
+        """Before a turn or session is made that would have a callback. Raises Conflict where none
+        can be kept: nothing may run of which nobody can be told."""
+        await self._webhooks.check_room(principal.organization_id, self._callbacks)
+
     async def callback_of(
         self,
         principal: Principal,

@@ -103,6 +103,10 @@ class PushConfigs:
             call.principal, config.url, config.id or "", about, config.headers(), _EVENTS
         )
 
+    async def check_room(self, call: A2aCall) -> None:
+        """Raises Conflict if a task that begins can have no config."""
+        await self._webhooks.check_room(call.principal)
+
     async def keep(self, callback: NewCallback, ref: TurnRef) -> WebhookRecord:
         """Keep the config of a task. One without an id has the task's, as in the official SDKs."""
         name = callback.name or f"{ref.session_id}.{ref.turn}"

@@ -85,6 +85,8 @@ class Tasks:
         if message.task_id:
             ref, task, skip = await self._go_on(call, message)
         else:
+            if callback is not None:
+                await self._pushes.check_room(call)
             ref = await self._start(call, body)
         if callback is not None:
             await self._pushes.keep(callback, ref)

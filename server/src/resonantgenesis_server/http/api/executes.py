@@ -140,12 +140,15 @@ class ExecuteRoutes:
         if not turn_request.joins:
             await self._requests.take_for(scope)
         callback = await self._webhooks.callback(principal, body.callback(principal))
+        key = text_header(scope, b"idempotency-key")
+        if callback is not None and key is None and not turn_request.joins:
+            await self._webhooks.check_room(principal)
         wants_stream = body.stream or _accepts_stream(scope)
         with self._watch.opening(principal) if wants_stream else nullcontext() as place:
             ref = await self._service.execute(
                 principal,
                 turn_request,
-                key=text_header(scope, b"idempotency-key"),
+                key=key,
                 request_id=scope["state"]["request_id"],
             )
             if callback is not None:

@@ -63,6 +63,8 @@ def sessions_router(
         callback = await webhooks.callback(principal, body.callback(principal))
 
         async def make(making: Making) -> SessionBody:
+            if callback is not None:
+                await webhooks.check_room(principal)
             session_id = await making.reserve("sess")
             made = await service.create(
                 principal, spec, request_id=request.state.request_id, session_id=session_id

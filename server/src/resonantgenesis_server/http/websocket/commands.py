@@ -242,6 +242,9 @@ class Commands:
     ) -> None:
         message = request.message
         callback = await self._webhooks.callback(principal, message.callback(principal))
+        is_new = message.idempotency_key is None and not turn_request.joins
+        if callback is not None and is_new:
+            await self._webhooks.check_room(principal)
         ref = await self._sessions.execute(
             principal, turn_request, key=message.idempotency_key, request_id=request_id
         )
