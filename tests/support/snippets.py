@@ -25,7 +25,7 @@ _FILE_NAME = re.compile(r"# (\w+\.py)\n")
 _NOT_RUN = re.compile(r"^(?:pip|npm|make) .*\n?", re.M)
 _SERVE = re.compile(r"^(resonantgenesis serve[^#\n]*).*$", re.M)
 #: Seconds that a block may take.
-PATIENCE = 40.0
+PATIENCE = 120.0
 
 
 @dataclass(frozen=True, slots=True)
