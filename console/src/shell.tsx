@@ -27,19 +27,19 @@ import { toggleTheme } from './ui/theme.ts';
 import './shell.css';
 
 const PAGES = [
-  { to: '/', name: 'Overview', icon: Gauge, scope: 'metrics:read' },
-  { to: '/play', name: 'Playground', icon: MessagesSquare, scope: 'sessions:write' },
-  { to: '/sessions', name: 'Sessions', icon: Activity, scope: 'sessions:read' },
-  { to: '/events', name: 'Events', icon: Radio, scope: 'events:read' },
-  { to: '/agents', name: 'Agents', icon: Bot, scope: 'agents:read' },
-  { to: '/teams', name: 'Teams', icon: Users, scope: 'teams:read' },
-  { to: '/workers', name: 'Workers', icon: Cpu, scope: 'agents:read' },
-  { to: '/webhooks', name: 'Webhooks', icon: Webhook, scope: 'webhooks:read' },
-  { to: '/files', name: 'Files', icon: FileText, scope: 'files:read' },
-  { to: '/usage', name: 'Usage', icon: ChartColumn, scope: 'usage:read' },
-  { to: '/keys', name: 'Keys', icon: KeyRound, scope: 'keys:read' },
+  { to: '/', name: 'Overview', group: 'see', icon: Gauge, scope: 'metrics:read' },
+  { to: '/play', name: 'Playground', group: 'see', icon: MessagesSquare, scope: 'sessions:write' },
+  { to: '/sessions', name: 'Sessions', group: 'see', icon: Activity, scope: 'sessions:read' },
+  { to: '/events', name: 'Events', group: 'see', icon: Radio, scope: 'events:read' },
+  { to: '/agents', name: 'Agents', group: 'make', icon: Bot, scope: 'agents:read' },
+  { to: '/teams', name: 'Teams', group: 'make', icon: Users, scope: 'teams:read' },
+  { to: '/workers', name: 'Workers', group: 'make', icon: Cpu, scope: 'agents:read' },
+  { to: '/webhooks', name: 'Webhooks', group: 'run', icon: Webhook, scope: 'webhooks:read' },
+  { to: '/files', name: 'Files', group: 'run', icon: FileText, scope: 'files:read' },
+  { to: '/usage', name: 'Usage', group: 'run', icon: ChartColumn, scope: 'usage:read' },
+  { to: '/keys', name: 'Keys', group: 'run', icon: KeyRound, scope: 'keys:read' },
   // A token cannot know whether its key is the bootstrap key, which has every scope.
-  { to: '/organizations', name: 'Organizations', icon: Building2, scope: '*' },
+  { to: '/organizations', name: 'Organizations', group: 'run', icon: Building2, scope: '*' },
 ] as const;
 
 /** The frame: navigation of what the credential may see, and the page. */
@@ -68,11 +68,11 @@ export function Shell() {
           <span>ResonantGenesis</span>
         </Link>
         <div className={`pages ${open ? 'open' : ''}`}>
-          {pages.map((page) => (
+          {pages.map((page, index) => (
             <Link
               key={page.to}
               to={page.to}
-              className="nav"
+              className={`nav ${index > 0 && page.group !== pages[index - 1]?.group ? 'apart' : ''}`}
               activeOptions={{ exact: page.to === '/' }}
               onClick={() => setOpen(false)}
             >

@@ -49,7 +49,15 @@ export function Keys() {
               </>
             ),
           },
-          { name: 'Scopes', className: 'mono small', cell: (key) => key.scopes.join(' ') },
+          {
+            name: 'Scopes',
+            cell: (key) =>
+              key.scopes.includes('*') ? (
+                'everything'
+              ) : (
+                <span className="mono">{key.scopes.join(' ')}</span>
+              ),
+          },
           { name: 'Made', className: 'muted', cell: (key) => <Ago time={key.createdAt} /> },
           { name: 'State', cell: (key) => <KeyState of={key} /> },
         ]}

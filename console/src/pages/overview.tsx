@@ -5,9 +5,9 @@ import { isPassing } from '../api.ts';
 import { AskForBootstrapKey, useAdministrator } from '../credential/administrator.tsx';
 import type { Curves, Sample, Whose } from '../overview/samples.ts';
 import { byWord, curvesOf, rateOf, sampled, total } from '../overview/samples.ts';
-import { Chart, type ChartProps } from '../ui/chart.tsx';
+import { Chart, type ChartProps, Keys } from '../ui/chart.tsx';
 import { Choice } from '../ui/form.tsx';
-import { ListState, number, Page, Stat, Table } from '../ui/parts.tsx';
+import { duration, ListState, number, Page, Stat, Table } from '../ui/parts.tsx';
 import '../overview/overview.css';
 
 /** Milliseconds between two samples, and while the server cannot be reached. */
@@ -20,11 +20,11 @@ const WHOSE = { organization: 'this organization', server: 'the whole server' } 
 const RATE = [{ name: 'chunks a second', colour: 'accent' }] as const;
 const STREAMS = [
   { name: 'open', colour: 'accent' },
-  { name: 'readers behind: viewers, webhooks', colour: 'warn' },
+  { name: 'readers behind', colour: 'warn' },
 ] as const;
 const PERCENTILES = [
-  { name: 'half of them', colour: 'accent' },
-  { name: '99 %', colour: 'warn' },
+  { name: 'median', colour: 'accent' },
+  { name: '99th percentile', colour: 'warn' },
 ] as const;
 
 /** What the organization, or the whole server, does now. */
@@ -136,7 +136,7 @@ function Figures(props: { now: Sample; curves: Curves }) {
   return (
     <div className="stats">
       <Stat
-        name="streams open"
+        name="Streams open"
         value={number.format(total(now, (node) => node.openStreams))}
         note={
           <span className={behind > 0 ? 'warn-text' : 'muted'}>
@@ -145,27 +145,29 @@ function Figures(props: { now: Sample; curves: Curves }) {
         }
       />
       <Stat
-        name="chunks a second"
+        name="Chunks a second"
         value={count(last(curves.rates[0]) ?? 0)}
         note={<span className="muted">{number.format(total(now, (n) => n.chunks))} in all</span>}
       />
       <Stat
-        name="to the first chunk"
+        name="Time to the first chunk"
         value={seconds(last(curves.firstChunk[0]))}
-        note={<span className="muted">99 %: {seconds(last(curves.firstChunk[1]))}</span>}
+        note={<span className="muted">99th percentile {seconds(last(curves.firstChunk[1]))}</span>}
       />
       <Stat
-        name="from append to socket"
+        name="From append to socket"
         value={seconds(last(curves.appendToSocket[0]))}
-        note={<span className="muted">99 %: {seconds(last(curves.appendToSocket[1]))}</span>}
+        note={
+          <span className="muted">99th percentile {seconds(last(curves.appendToSocket[1]))}</span>
+        }
       />
       <Stat
-        name="turns running"
+        name="Turns running"
         value={number.format(total(now, (node) => node.openTurns.running))}
         note={<span className="muted">{total(now, (node) => node.openTurns.queued)} queued</span>}
       />
       <Stat
-        name="waiting for answers"
+        name="Waiting for answers"
         value={number.format(now.waiting)}
         note={<Link to="/sessions">all sessions</Link>}
       />
@@ -173,10 +175,13 @@ function Figures(props: { now: Sample; curves: Curves }) {
   );
 }
 
-function Panel(props: { title: string; children: React.ReactNode }) {
+function Panel(props: { title: string; keys?: React.ReactNode; children: React.ReactNode }) {
   return (
     <section className="panel padded stack" aria-label={props.title}>
-      <h2>{props.title}</h2>
+      <div className="row spread">
+        <h2>{props.title}</h2>
+        {props.keys}
+      </div>
       {props.children}
     </section>
   );
@@ -184,7 +189,7 @@ function Panel(props: { title: string; children: React.ReactNode }) {
 
 function Curve({ title, ...chart }: { title: string } & Omit<ChartProps, 'label'>) {
   return (
-    <Panel title={title}>
+    <Panel title={title} keys={chart.series.length > 1 && <Keys series={chart.series} />}>
       <Chart label={title} {...chart} />
     </Panel>
   );
@@ -259,11 +264,6 @@ const THREE = new Intl.NumberFormat('en', { maximumSignificantDigits: 3 });
 
 function count(value: number): string {
   return (value < 10 ? THREE : WHOLE).format(value);
-}
-
-/** Seconds, in words. */
-function duration(seconds: number): string {
-  return seconds < 1 ? `${THREE.format(seconds * 1000)} ms` : `${THREE.format(seconds)} s`;
 }
 
 function uptime(seconds: number): string {

@@ -4,12 +4,25 @@ import { getRouteApi, Link, useNavigate } from '@tanstack/react-router';
 import { Download, GitFork, MessagesSquare, Trash2 } from 'lucide-react';
 import { Tabs } from 'radix-ui';
 import { lazy, type ReactNode, Suspense, useState } from 'react';
+import { useNamesOfAgents } from '../agents.ts';
 import { calls } from '../api.ts';
 import { useAnswer } from '../chat/parts-of-answer.tsx';
 import { save } from '../chat/save.ts';
 import { Turns } from '../chat/turns.tsx';
 import { may } from '../credential/credential.ts';
-import { Confirm, Empty, IconButton, ListState, Page, Status, say, sayWhy } from '../ui/parts.tsx';
+import { titleOf } from '../title.ts';
+import {
+  Ago,
+  Confirm,
+  Empty,
+  IconButton,
+  ListState,
+  number,
+  Page,
+  Status,
+  say,
+  sayWhy,
+} from '../ui/parts.tsx';
 
 const Timeline = lazy(() => import('./timeline.tsx'));
 const Replay = lazy(() => import('./replay.tsx'));
@@ -25,6 +38,7 @@ export function SessionPage() {
   const { sessionId } = route.useParams();
   const { view = 'chat' } = route.useSearch();
   const navigate = useNavigate();
+  const nameOf = useNamesOfAgents();
   const [deleting, setDeleting] = useState(false);
   const shown = useQuery({
     queryKey: ['session', sessionId],
@@ -53,7 +67,7 @@ export function SessionPage() {
 
   return (
     <Page
-      title={session.agentId}
+      title={titleOf(session) || nameOf(session.agentId)}
       actions={
         <>
           <Link
@@ -88,13 +102,17 @@ export function SessionPage() {
         </>
       }
     >
-      <div className="row muted">
-        <code>{sessionId}</code>
+      <div className="row muted small about">
         <Status status={session.status} />
+        <span>{nameOf(session.agentId)}</span>
         <span>
-          {session.turns} {session.turns === 1 ? 'turn' : 'turns'}
+          {number.format(session.turns)} {session.turns === 1 ? 'turn' : 'turns'}
         </span>
         {session.subject && <span>of {session.subject}</span>}
+        <span>
+          changed <Ago time={session.updatedAt} />
+        </span>
+        <code>{sessionId}</code>
       </div>
       <Tabs.Root
         value={view}

@@ -1,11 +1,12 @@
 import type { SessionStatus } from '@resonantgenesis/sdk';
 import { Link } from '@tanstack/react-router';
 import { useState } from 'react';
+import { useNamesOfAgents } from '../agents.ts';
 import { calls } from '../api.ts';
 import { useFollow } from '../follow.ts';
 import { titleOf } from '../title.ts';
 import { List, useListing } from '../ui/list.tsx';
-import { Ago, Empty, Page, Status } from '../ui/parts.tsx';
+import { Ago, Empty, number, Page, Status } from '../ui/parts.tsx';
 import { useSettled } from '../ui/settled.ts';
 
 const STATUSES = ['queued', 'running', 'waiting', 'completed', 'failed', 'cancelled', 'timeout'];
@@ -25,6 +26,7 @@ export function Sessions() {
     }),
   );
   useFollow('session.*', 'sessions');
+  const nameOf = useNamesOfAgents();
 
   return (
     <Page
@@ -87,22 +89,22 @@ export function Sessions() {
           {
             name: 'Session',
             cell: (session) => (
-              <>
+              <div className="covered">
+                <div className="title">{titleOf(session)}</div>
                 <Link
                   to="/sessions/$sessionId"
                   params={{ sessionId: session.sessionId }}
-                  className="mono"
+                  className="mono cover"
                 >
                   {session.sessionId}
                 </Link>
-                <div className="small muted title">{titleOf(session)}</div>
-              </>
+              </div>
             ),
           },
-          { name: 'Agent', cell: (session) => session.agentId },
+          { name: 'Agent', cell: (session) => nameOf(session.agentId) },
           { name: 'Status', cell: (session) => <Status status={session.status} /> },
-          { name: 'Turns', cell: (session) => session.turns },
-          { name: 'Subject', className: 'muted', cell: (session) => session.subject ?? '–' },
+          { name: 'Turns', isFigure: true, cell: (session) => number.format(session.turns) },
+          { name: 'Subject', className: 'muted', cell: (session) => session.subject },
           {
             name: 'Changed',
             className: 'muted',

@@ -1,5 +1,5 @@
 import { Link } from '@tanstack/react-router';
-import { useAgents } from '../agents.ts';
+import { useAgents, useNamesOfAgents } from '../agents.ts';
 import { admin } from '../api.ts';
 import { List, useListing } from '../ui/list.tsx';
 import { Ago, Empty, Page } from '../ui/parts.tsx';
@@ -11,6 +11,7 @@ const EACH = 2_000;
 export function Workers() {
   const listing = useListing(['workers'], () => admin.workers.list(), EACH);
   const agents = useAgents();
+  const nameOf = useNamesOfAgents();
   const served = new Set(listing.rows.map((worker) => worker.agentId));
   const left =
     listing.query.data === undefined
@@ -21,8 +22,8 @@ export function Workers() {
     <Page title="Workers">
       {left.length > 0 && (
         <p className="notice warn" role="status">
-          No worker serves {left.map((agent) => agent.name).join(', ')}: their turns wait for one,
-          and then fail.
+          No worker serves {left.map((agent) => agent.name).join(', ')}.{' '}
+          {left.length === 1 ? 'Its' : 'Their'} turns wait for one, and then fail.
         </p>
       )}
       <List
@@ -39,8 +40,8 @@ export function Workers() {
           {
             name: 'Agent',
             cell: (worker) => (
-              <Link to="/play" search={{ agent: worker.agentId }} className="mono">
-                {worker.agentId}
+              <Link to="/play" search={{ agent: worker.agentId }}>
+                {nameOf(worker.agentId)}
               </Link>
             ),
           },

@@ -63,20 +63,22 @@ export function Chart(props: ChartProps) {
   }, [times, values]);
 
   return (
-    <div className="stack">
-      {series.length > 1 && (
-        <div className="row small muted">
-          {series.map((one) => (
-            <span key={one.name} className={`key ${one.colour}`}>
-              {one.name}
-            </span>
-          ))}
-        </div>
-      )}
-      <div className="chart">
-        <div ref={place} role="img" aria-label={label} />
-        {isEmpty && <p className="muted small nothing">Nothing in this time</p>}
-      </div>
+    <div className="chart">
+      <div ref={place} role="img" aria-label={label} />
+      {isEmpty && <p className="muted small nothing">Nothing in this time</p>}
+    </div>
+  );
+}
+
+/** Which colour is which series. */
+export function Keys(props: { series: readonly Series[] }) {
+  return (
+    <div className="row small muted keys">
+      {props.series.map((one) => (
+        <span key={one.name} className={`key ${one.colour}`}>
+          {one.name}
+        </span>
+      ))}
     </div>
   );
 }

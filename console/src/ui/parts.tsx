@@ -288,8 +288,8 @@ export function Status(props: { status: string }) {
 export function Stat(props: { name: string; value: string; note?: ReactNode }) {
   return (
     <div className="panel stat">
-      <b>{props.value}</b>
       <span className="muted small">{props.name}</span>
+      <b>{props.value}</b>
       {props.note && <div className="small">{props.note}</div>}
     </div>
   );
@@ -390,6 +390,13 @@ export function Ago(props: { time: string }) {
 }
 
 export const number = new Intl.NumberFormat('en');
+
+const THREE = new Intl.NumberFormat('en', { maximumSignificantDigits: 3 });
+
+/** Seconds, in words. */
+export function duration(seconds: number): string {
+  return seconds < 1 ? `${THREE.format(seconds * 1000)} ms` : `${THREE.format(seconds)} s`;
+}
 
 const BYTES = new Intl.NumberFormat('en', { maximumFractionDigits: 1 });
 
