@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import sys
 import threading
 import time
@@ -207,6 +208,20 @@ async def questions(turn: Turn) -> AsyncIterator[AgentChunk]:
         *(turn.ask(f"Number {n}?", {"type": "integer"}, call_id=f"n{n}") for n in range(3))
     )
     yield " ".join(map(str, said))
+
+
+async def parcel(turn: Turn) -> AsyncIterator[AgentChunk]:
+    """Asks for several values at once, and says which it got."""
+    properties = {
+        "city": {"type": "string", "title": "City"},
+        "weight": {"type": "number"},
+        "fragile": {"type": "boolean"},
+        "speed": {"enum": ["slow", "fast"]},
+        "note": {"type": "string"},
+    }
+    required = ["city", "weight", "fragile", "speed"]
+    schema = {"type": "object", "properties": properties, "required": required}
+    yield json.dumps(await turn.ask("Where to?", {**schema, "additionalProperties": False}))
 
 
 async def location(turn: Turn) -> AsyncIterator[AgentChunk]:

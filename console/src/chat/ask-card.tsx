@@ -1,6 +1,7 @@
 import type { Ask } from '@resonantgenesis/sdk';
 import { useState } from 'react';
 import { Ago, Json, sayWhy } from '../ui/parts.tsx';
+import { AskFields, formOf, initialOf, payloadOf } from './ask-fields.tsx';
 
 const TITLES = {
   approval: 'Approval needed',
@@ -21,6 +22,8 @@ export function AskCard(props: {
   const choices = Array.isArray(ask.schema?.enum) ? ask.schema.enum.map(String) : null;
   const isText = ask.schema === undefined || ask.schema.type === 'string';
   const [text, setText] = useState(choices?.[0] ?? '');
+  const form = formOf(ask.schema);
+  const [values, setValues] = useState(() => (form ? initialOf(form) : {}));
 
   async function answer(payload: unknown) {
     setBusy(true);
@@ -34,6 +37,7 @@ export function AskCard(props: {
   }
 
   function send() {
+    if (form) return answer(payloadOf(form, values));
     if (isText) return answer(text);
     try {
       return answer(JSON.parse(text));
@@ -43,7 +47,14 @@ export function AskCard(props: {
   }
 
   return (
-    <section className="ask" aria-label={TITLES[ask.kind]}>
+    <form
+      className="ask"
+      aria-label={TITLES[ask.kind]}
+      onSubmit={(event) => {
+        event.preventDefault();
+        void (ask.kind === 'approval' ? answer(true) : send());
+      }}
+    >
       <div className="row spread">
         <strong>{TITLES[ask.kind]}</strong>
         <span className="small muted">
@@ -55,7 +66,9 @@ export function AskCard(props: {
       {ask.args && <Json value={ask.args} />}
       {onAnswer &&
         ask.kind !== 'approval' &&
-        (choices ? (
+        (form ? (
+          <AskFields form={form} values={values} onChange={setValues} />
+        ) : choices ? (
           <select
             className="input"
             aria-label="Your answer"
@@ -77,12 +90,7 @@ export function AskCard(props: {
         ))}
       {onAnswer && (
         <div className="row">
-          <button
-            className="button primary"
-            type="button"
-            disabled={busy}
-            onClick={() => void (ask.kind === 'approval' ? answer(true) : send())}
-          >
+          <button className="button primary" type="submit" disabled={busy}>
             {ask.kind === 'approval' ? 'Approve' : 'Send'}
           </button>
           <button
@@ -95,6 +103,6 @@ export function AskCard(props: {
           </button>
         </div>
       )}
-    </section>
+    </form>
   );
 }

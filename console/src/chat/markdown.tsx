@@ -20,6 +20,12 @@ const COMPONENTS: Components = {
   // No request to another host.
   img: ({ alt }) => <em>[image: {alt}]</em>,
   pre: ({ children }) => children,
+  table: ({ children }) => (
+    // biome-ignore lint/a11y/noNoninteractiveTabindex: else nobody scrolls it without a mouse
+    <section className="scroll-x" aria-label="Table" tabIndex={0}>
+      <table>{children}</table>
+    </section>
+  ),
   code: ({ className, children }) => {
     const text = String(children);
     // Text between two backquotes has no end of a line.

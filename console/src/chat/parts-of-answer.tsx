@@ -14,7 +14,7 @@ import {
 } from 'lucide-react';
 import type { ReactNode } from 'react';
 import { lazy, memo, Suspense, useCallback } from 'react';
-import { Json, number, Status, sayWhy } from '../ui/parts.tsx';
+import { duration, Json, Status, sayWhy, size } from '../ui/parts.tsx';
 import { AskCard } from './ask-card.tsx';
 import { saveFile } from './save.ts';
 
@@ -37,6 +37,8 @@ type PartOf<T extends Part['type']> = Extract<Part, { type: T }>;
 
 interface PartProps {
   readonly part: Part;
+  /** Whether what is shown before is another agent's. */
+  readonly isFirstOfAgent: boolean;
   /** Whether more of it may come. */
   readonly isGrowing: boolean;
   /** What the turn asks with this part, if it still asks. */
@@ -50,8 +52,8 @@ export const PartOfAnswer = memo(function PartOfAnswer(props: PartProps) {
   const shown = shownOf(props);
   if (shown === null || part.agent_id === undefined) return shown;
   return (
-    <div className="of-agent">
-      <span className="small muted">{part.agent_id}</span>
+    <div className={`of-agent ${props.isFirstOfAgent ? 'first' : ''}`}>
+      {props.isFirstOfAgent && <span className="small muted">{part.agent_id}</span>}
       {shown}
     </div>
   );
@@ -61,7 +63,7 @@ function shownOf({ part, isGrowing, ask, onAnswer }: PartProps): ReactNode {
   switch (part.type) {
     case 'text':
       return (
-        <Suspense fallback={<p>{part.content}</p>}>
+        <Suspense fallback={<p className="plain">{part.content}</p>}>
           <Markdown text={part.content} isGrowing={isGrowing} />
         </Suspense>
       );
@@ -72,7 +74,7 @@ function shownOf({ part, isGrowing, ask, onAnswer }: PartProps): ReactNode {
         </Folded>
       );
     case 'step':
-      return <StepOf part={part} />;
+      return isSilent(part) ? null : <StepOf part={part} />;
     case 'tool_call':
       return <CallOf part={part} open={ask ? 'waiting' : isGrowing ? 'running' : null} />;
     case 'source':
@@ -85,7 +87,7 @@ function shownOf({ part, isGrowing, ask, onAnswer }: PartProps): ReactNode {
           onClick={() => saveFile(part.file_id, part.name).catch(sayWhy)}
         >
           <FileDown aria-hidden /> {part.name}
-          <span className="small muted">{number.format(part.size)} bytes</span>
+          <span className="small muted">{size(part.size)}</span>
         </button>
       );
     case 'data':
@@ -127,7 +129,7 @@ function Folded(props: {
     <details className="call">
       <summary>
         {props.icon}
-        <span className="grow">{props.name}</span>
+        <span className="grow gist">{props.name}</span>
         {props.state}
       </summary>
       <div className="stack">{props.children}</div>
@@ -135,17 +137,44 @@ function Folded(props: {
   );
 }
 
-/** A step that has something to say. */
+/** The name of a step where the agent names none; a member of a team has its own name there. */
+const UNNAMED = 'answer';
+
+/** Whether a part is not shown: a step that is only the frame around an answer. */
+export function isSilent(part: Part): boolean {
+  if (part.type !== 'step' || part.progress || part.detail) return false;
+  return part.name === UNNAMED || part.name === part.agent_id;
+}
+
+/** A step is a line, which unfolds if it has something to say. */
 function StepOf({ part }: { part: PartOf<'step'> }) {
-  if (!part.progress && !part.detail) return null;
+  const said = part.progress ?? part.detail;
+  const icon = <Footprints size={14} aria-hidden />;
   const took = part.duration_ms !== undefined && (
-    <span className="small muted">{number.format(part.duration_ms)} ms</span>
+    <span className="small muted">{duration(part.duration_ms / 1000)}</span>
   );
+  if (!said) {
+    return (
+      <p className="step small muted">
+        {icon} {part.name} {took}
+      </p>
+    );
+  }
   return (
-    <Folded icon={<Footprints size={15} aria-hidden />} name={part.name} state={took}>
-      <div className="muted plain">{part.progress ?? part.detail}</div>
+    <Folded icon={icon} name={part.name} state={took}>
+      <div className="muted plain">{said}</div>
     </Folded>
   );
+}
+
+/** Characters of a call's arguments that stand beside its name. */
+const GIST = 160;
+
+function gistOf(args: object): string {
+  const pairs = Object.entries(args).map(
+    ([name, value]) => `${name}: ${typeof value === 'string' ? value : JSON.stringify(value)}`,
+  );
+  return pairs.join(', ').slice(0, GIST);
 }
 
 /** `open`: what a call without a result does; null: it is over. */
@@ -165,7 +194,15 @@ function CallOf(props: { part: PartOf<'tool_call'>; open: 'waiting' | 'running' 
       <Check size={15} aria-label="completed" />
     );
   return (
-    <Folded icon={<Wrench size={15} aria-hidden />} name={<code>{part.tool}</code>} state={state}>
+    <Folded
+      icon={<Wrench size={15} aria-hidden />}
+      name={
+        <>
+          <code>{part.tool}</code> <span className="small muted">{gistOf(part.args)}</span>
+        </>
+      }
+      state={state}
+    >
       <span className="small muted">Arguments</span>
       <Json value={part.args} />
       {part.result !== undefined && (

@@ -2,7 +2,7 @@
 import type { UseSessionResult } from '@resonantgenesis/sdk/react';
 import { GitFork, Pencil, RefreshCw, Trash2 } from 'lucide-react';
 import { createContext, useContext, useState } from 'react';
-import { Dialog, number, sayWhy } from '../ui/parts.tsx';
+import { Dialog, duration, number, sayWhy } from '../ui/parts.tsx';
 import type { Timing } from './timings.ts';
 import type { ShownTurn } from './turns.tsx';
 
@@ -33,7 +33,7 @@ export function TurnFooter({ turn }: { turn: ShownTurn }) {
     <>
       <Speed timing={talk.timings.get(turn.key)} />
       {place !== null && !isOpen(turn) && (
-        <>
+        <span className="row deeds">
           {turn.key === talk.newest && (
             <button
               className="button quiet"
@@ -46,7 +46,7 @@ export function TurnFooter({ turn }: { turn: ShownTurn }) {
           <button className="button quiet" type="button" onClick={() => onFork(place)}>
             <GitFork aria-hidden /> Fork from here
           </button>
-        </>
+        </span>
       )}
       {place !== null && turn.status === 'queued' && turn.key !== talk.open && (
         <Queued actions={actions} turn={place} goal={turn.goal ?? ''} />
@@ -59,8 +59,8 @@ function Speed({ timing }: { timing: Timing | undefined }) {
   if (timing === undefined || timing.chunks === 0) return null;
   const { firstChunk, chunks, chunksPerSecond } = timing;
   return (
-    <span title="As this page saw it">
-      {firstChunk !== null && `first chunk after ${number.format(Math.round(firstChunk))} ms, `}
+    <span className="speed" title="As this page saw it">
+      {firstChunk !== null && `first chunk after ${duration(firstChunk / 1000)}, `}
       {number.format(chunks)} chunks
       {chunksPerSecond !== null && `, ${number.format(Math.round(chunksPerSecond))}/s`}
     </span>

@@ -2,8 +2,8 @@
 import type { TurnSnapshot } from '@resonantgenesis/sdk/store';
 import type { ComponentType } from 'react';
 import { memo } from 'react';
-import { number, Status } from '../ui/parts.tsx';
-import { type Answer, PartOfAnswer } from './parts-of-answer.tsx';
+import { duration, number, Status } from '../ui/parts.tsx';
+import { type Answer, isSilent, PartOfAnswer } from './parts-of-answer.tsx';
 import './chat.css';
 
 /** What of a turn is shown. */
@@ -63,6 +63,7 @@ const Turn = memo(function Turn(props: {
             // biome-ignore lint/suspicious/noArrayIndexKey: parts are only added behind the others
             key={index}
             part={part}
+            isFirstOfAgent={isFirstOfAgent(turn.parts, index)}
             isGrowing={
               part.type === 'tool_call'
                 ? isOpen || turn.status === 'waiting'
@@ -77,15 +78,10 @@ const Turn = memo(function Turn(props: {
             {turn.error.message}
           </p>
         )}
-        <footer className="row small muted">
+        <footer className="row small muted turn-end">
           <Status status={turn.status} />
           {turn.turn !== null && <span>turn {turn.turn}</span>}
-          {turn.usage && (
-            <span>
-              {number.format(turn.usage.inputTokens)} in, {number.format(turn.usage.outputTokens)}{' '}
-              out, {number.format(turn.usage.durationMs)} ms
-            </span>
-          )}
+          {turn.usage && <UsageOf usage={turn.usage} />}
           {turn.replacedBy !== undefined && <span>regenerated as turn {turn.replacedBy}</span>}
         </footer>
       </article>
@@ -97,6 +93,28 @@ const Turn = memo(function Turn(props: {
     </>
   );
 });
+
+function UsageOf(props: { usage: NonNullable<ShownTurn['usage']> }) {
+  const { inputTokens, outputTokens, durationMs } = props.usage;
+  return (
+    <>
+      {inputTokens + outputTokens > 0 && (
+        <span>
+          {number.format(inputTokens)} tokens in, {number.format(outputTokens)} out
+        </span>
+      )}
+      <span>{duration(durationMs / 1000)}</span>
+    </>
+  );
+}
+
+/** Whether what is shown before is another agent's. The step that begins a member's task is not. */
+function isFirstOfAgent(parts: ShownTurn['parts'], index: number): boolean {
+  const agent = parts[index]?.agent_id;
+  const before = parts[index - 1];
+  if (before?.agent_id !== agent) return true;
+  return before !== undefined && isSilent(before) && isFirstOfAgent(parts, index - 1);
+}
 
 /** What the turn still asks with this part: the question itself, and the call that it is about. */
 function askOf(turn: ShownTurn, part: ShownTurn['parts'][number]) {

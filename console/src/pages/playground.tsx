@@ -1,5 +1,6 @@
 import type { ExecuteParams } from '@resonantgenesis/sdk';
 import { useSession } from '@resonantgenesis/sdk/react';
+import { useQuery } from '@tanstack/react-query';
 import { getRouteApi, Link } from '@tanstack/react-router';
 import {
   ArrowDown,
@@ -34,14 +35,21 @@ export function Playground() {
   const search = route.useSearch();
   const navigate = route.useNavigate();
   const agents = useAgents();
-  const agentId = search.agent || agents.data?.[0]?.id || '';
+  // A link may name the session alone.
+  const opened = useQuery({
+    queryKey: ['session', search.session],
+    queryFn: () => calls.sessions.get(search.session ?? ''),
+    enabled: Boolean(search.session) && !search.agent,
+  });
+  const usual = search.session ? opened.data?.agentId : agents.data?.[0]?.id;
+  const agentId = search.agent || usual || '';
   const [setup, setSetup] = useState<Setup>(NO_SETUP);
   const [isSetupOpen, setSetupOpen] = useState(false);
   const session = useSession(search.session ?? null, { agentId, storage: 'session' });
   const { sessionId } = session;
   const answer = useAnswer(session.answer);
   const { text: goal, setText: setGoal, clearWhen } = useDraft(search.session);
-  const stick = useStick(session.turns);
+  const stick = useStick();
 
   useEffect(() => {
     if (sessionId !== null && sessionId !== search.session) {
@@ -65,6 +73,10 @@ export function Playground() {
   const timings = useTimings(session);
   const newest = session.turns.at(-1)?.key;
   const open = session.turns.find(isOpen)?.key;
+  const agentName = agents.data?.find(({ id }) => id === agentId)?.name ?? 'an agent';
+  const isWaiting = session.turns.find(isOpen)?.status === 'waiting';
+  const word =
+    session.connection === 'open' ? (isWaiting ? 'waiting' : 'streaming') : session.connection;
   const { regenerate, editQueued, removeQueued } = session;
   const talk = useMemo<Talk>(() => {
     const actions = { regenerate, editQueued, removeQueued };
@@ -84,7 +96,11 @@ export function Playground() {
 
   /** The agent to ask, also for somebody who is faster than the list of agents. */
   async function agentToAsk(): Promise<string> {
-    const known = agentId || (await agents.refetch()).data?.[0]?.id;
+    const known =
+      agentId ||
+      (search.session
+        ? (await opened.refetch()).data?.agentId
+        : (await agents.refetch()).data?.[0]?.id);
     if (known === undefined) throw new Error('There is no agent to ask.');
     return known;
   }
@@ -114,16 +130,18 @@ export function Playground() {
           tabIndex={0}
           aria-label="Conversation"
         >
-          {session.turns.length === 0 ? (
-            <Empty title="Ask an agent">
-              The answer is a log. Reload this page in the middle of it, cut the connection, or open
-              the address in another browser: it goes on.
-            </Empty>
-          ) : (
-            <TalkOfTurns value={talk}>
-              <Turns turns={session.turns} onAnswer={answer} footer={TurnFooter} />
-            </TalkOfTurns>
-          )}
+          <div ref={stick.content}>
+            {session.turns.length === 0 ? (
+              <Empty title="Ask an agent">
+                The answer is a log. Reload this page in the middle of it, cut the connection, or
+                open the address in another browser: it goes on.
+              </Empty>
+            ) : (
+              <TalkOfTurns value={talk}>
+                <Turns turns={session.turns} onAnswer={answer} footer={TurnFooter} />
+              </TalkOfTurns>
+            )}
+          </div>
         </section>
         <div className="compose stack">
           {!stick.isAtEnd && (
@@ -139,7 +157,7 @@ export function Playground() {
                     <code>{session.sessionId}</code>
                   </Link>
                   <span>position {number.format(session.position)}</span>
-                  {session.isStreaming && <Status status={connectionWord(session.connection)} />}
+                  {session.isStreaming && <Status status={word} />}
                 </>
               ) : (
                 <span>a new session</span>
@@ -187,7 +205,7 @@ export function Playground() {
           >
             <textarea
               aria-label="Your question"
-              placeholder={`Ask ${agentId || 'an agent'} …`}
+              placeholder={`Ask ${agentName} …`}
               value={goal}
               onChange={(event) => setGoal(event.target.value)}
               onKeyDown={(event) => {
@@ -228,7 +246,7 @@ export function Playground() {
                     type="button"
                     onClick={() => session.cancel().catch(sayWhy)}
                   >
-                    <Square aria-hidden /> Stop
+                    <Square aria-hidden /> <span className="words">Stop</span>
                   </button>
                 )}
                 <button className="button primary" type="submit" disabled={!goal.trim()}>
@@ -265,15 +283,19 @@ export function Playground() {
 const NEAR = 80;
 
 interface Stick {
+  /** What scrolls, and what grows within. */
   readonly place: RefObject<HTMLElement | null>;
+  readonly content: RefObject<HTMLDivElement | null>;
   readonly isAtEnd: boolean;
   readonly onScroll: () => void;
   readonly toEnd: () => void;
 }
 
 /** Keeps the end of what grows in view, as long as the person is there. */
-function useStick(content: unknown): Stick {
+function useStick(): Stick {
   const place = useRef<HTMLElement>(null);
+  const content = useRef<HTMLDivElement>(null);
+  const top = useRef(0);
   const [isAtEnd, setAtEnd] = useState(true);
   const toEnd = useCallback(() => {
     place.current?.scrollTo({ top: place.current.scrollHeight });
@@ -281,17 +303,19 @@ function useStick(content: unknown): Stick {
   }, []);
   const onScroll = useCallback(() => {
     const box = place.current;
-    if (box) setAtEnd(box.scrollHeight - box.scrollTop - box.clientHeight < NEAR);
+    if (box === null) return;
+    const isNear = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR;
+    // What grows moves the end away from the person: only who scrolls up has left it.
+    if (isNear || box.scrollTop < top.current) setAtEnd(isNear);
+    top.current = box.scrollTop;
   }, []);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: it follows what grows
   useEffect(() => {
-    if (isAtEnd) toEnd();
-  }, [content, isAtEnd, toEnd]);
-  return { place, isAtEnd, onScroll, toEnd };
-}
-
-function connectionWord(state: string): string {
-  return state === 'open' ? 'streaming' : state;
+    if (!isAtEnd || content.current === null) return;
+    const grown = new ResizeObserver(toEnd);
+    grown.observe(content.current);
+    return () => grown.disconnect();
+  }, [isAtEnd, toEnd]);
+  return { place, content, isAtEnd, onScroll, toEnd };
 }
 
 function CopyAs(props: {

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import expect
-from support.console import PATIENCE, ask, browser_of, link_of, signed_in
-from support.server import Serve
+from resonantgenesis import ResonantGenesis
+from support.console import PATIENCE, ask, browser_of, check_barriers, link_of, signed_in
+from support.server import KEY, Serve, ServerProcess
 
 pytestmark = pytest.mark.anyio
 
@@ -77,3 +78,29 @@ async def test_an_approval_is_answered_in_place(serve: Serve, tmp_path: Path) ->
         await page.get_by_label("Approval needed").get_by_role("button", name="Approve").click()
         await page.get_by_label("Answer 1").get_by_text("success", exact=True).wait_for()
     assert (tmp_path / "paid").read_text(encoding="utf-8").count("\n") == 1
+
+
+async def test_several_values_are_asked_for_with_a_form(serve: Serve) -> None:
+    server = serve(agents={"parcel": "support.agents:parcel"})
+    async with browser_of(server) as watched:
+        page = await signed_in(watched, server)
+        await page.get_by_label("Agent", exact=True).select_option("parcel")
+        await ask(page, "Send it.")
+        card = page.get_by_label("The agent asks")
+        await card.get_by_label("City").fill("Oslo")
+        await card.get_by_label("weight").fill("2.5")
+        await card.get_by_label("fragile").select_option("yes")
+        await card.get_by_label("speed").select_option("fast")
+        await check_barriers(page)
+        await card.get_by_role("button", name="Send").click()
+        said = '{"city": "Oslo", "weight": 2.5, "fragile": true, "speed": "fast"}'
+        await expect(page.get_by_label("Answer 1")).to_contain_text(said)
+
+
+async def test_a_link_with_the_session_alone_asks_its_agent(server: ServerProcess) -> None:
+    async with ResonantGenesis(base_url=server.url, api_key=KEY) as client:
+        made = await client.sessions.execute("silent", "Hello", context={"seconds": 0})
+    async with browser_of(server) as watched:
+        page = await signed_in(watched, server)
+        await page.goto(f"{server.url}/console/play?session={made.session_id}")
+        await expect(page.get_by_label("Agent", exact=True)).to_have_value("silent")
