@@ -1,4 +1,4 @@
-import type { Agent, AgentParams } from '@resonantgenesis/sdk';
+import type { Agent, AgentParams, JsonObject } from '@resonantgenesis/sdk';
 import { Link } from '@tanstack/react-router';
 import { useState } from 'react';
 import { calls } from '../api.ts';
@@ -61,6 +61,7 @@ export function Agents() {
 
 function AgentForm(props: { agent: Agent | null; onClose: () => void }) {
   const { agent } = props;
+  const limitOf = (name: string) => String(agent?.defaults[name] ?? '');
   const { fields, field } = useFields({
     id: '',
     name: agent?.name ?? '',
@@ -69,12 +70,26 @@ function AgentForm(props: { agent: Agent | null; onClose: () => void }) {
     model: agent?.model ?? '',
     tools: agent?.tools?.join(' ') ?? '',
     url: agent?.url ?? '',
+    'defaults.max_steps': limitOf('max_steps'),
+    'defaults.timeout_seconds': limitOf('timeout_seconds'),
+    'defaults.concurrency': limitOf('concurrency'),
   });
   const [secret, setSecret] = useState<string | null>(null);
   const { id, name, engine } = fields;
 
   async function save() {
+    const limits = {
+      max_steps: fields['defaults.max_steps'],
+      timeout_seconds: fields['defaults.timeout_seconds'],
+      concurrency: fields['defaults.concurrency'],
+    };
+    const defaults: JsonObject = { ...agent?.defaults };
+    for (const [limit, text] of Object.entries(limits)) {
+      if (text) defaults[limit] = Number(text);
+      else delete defaults[limit];
+    }
     const params: AgentParams = {
+      defaults,
       name,
       instructions: fields.instructions || null,
       model: fields.model || null,
@@ -132,6 +147,11 @@ function AgentForm(props: { agent: Agent | null; onClose: () => void }) {
         isCode
         {...field('tools')}
       />
+      <div className="fields">
+        <TextField label="Most steps" type="number" {...field('defaults.max_steps')} />
+        <TextField label="Time-out (s)" type="number" {...field('defaults.timeout_seconds')} />
+        <TextField label="Turns at once" type="number" {...field('defaults.concurrency')} />
+      </div>
     </Form>
   );
 }
