@@ -92,7 +92,7 @@ function ToolsField(props: { tools: Setup['tools']; onChange: (tools: Setup['too
     enabled: tools !== null,
   });
   return (
-    <fieldset className="field tools">
+    <fieldset className="field group">
       <legend>Tools</legend>
       <label className="row small">
         <input

@@ -124,7 +124,7 @@ export function Events() {
         title={open?.type ?? ''}
         description="The event as clients get it."
       >
-        <Json value={open} />
+        <Json value={open && { ...open, created_at: open.createdAt, createdAt: undefined }} />
       </Dialog>
       {publishing && <Publish onClose={() => setPublishing(false)} />}
     </Page>

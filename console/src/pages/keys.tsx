@@ -139,11 +139,11 @@ function NewKey(props: { onClose: () => void }) {
       onClose={props.onClose}
     >
       <TextField label="Name" name="name" required value={name} onChange={setName} />
-      <fieldset className="panel padded">
-        <legend className="small">Scopes</legend>
+      <fieldset className="group">
+        <legend>Scopes</legend>
         <div className="scopes">
           {offered.map((scope) => (
-            <label key={scope} className="row small mono">
+            <label key={scope} className="row mono">
               <input
                 type="checkbox"
                 checked={scopes.includes(scope)}

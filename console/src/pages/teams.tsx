@@ -145,8 +145,8 @@ function Members(props: {
     (agent) => agent.engine !== 'team' && members.every((member) => member.agent_id !== agent.id),
   );
   return (
-    <fieldset className="panel padded stack">
-      <legend className="small">Members</legend>
+    <fieldset className="group stack">
+      <legend>Members</legend>
       {agents.error && <p className="notice bad">{agents.error.message}</p>}
       {members.map((member, index) => (
         <div key={member.agent_id} className="row member">

@@ -45,9 +45,14 @@ export function Form(props: {
             {error.message}
           </p>
         )}
-        <button className="button primary" type="submit" disabled={busy || props.isIncomplete}>
-          {props.action}
-        </button>
+        <div className="row end">
+          <button className="button" type="button" onClick={props.onClose}>
+            Cancel
+          </button>
+          <button className="button primary" type="submit" disabled={busy || props.isIncomplete}>
+            {props.action}
+          </button>
+        </div>
       </form>
     </Dialog>
   );
