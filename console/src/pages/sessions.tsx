@@ -89,16 +89,16 @@ export function Sessions() {
           {
             name: 'Session',
             cell: (session) => (
-              <div className="covered">
+              <>
                 <div className="title">{titleOf(session)}</div>
                 <Link
                   to="/sessions/$sessionId"
                   params={{ sessionId: session.sessionId }}
-                  className="mono cover"
+                  className="mono"
                 >
                   {session.sessionId}
                 </Link>
-              </div>
+              </>
             ),
           },
           { name: 'Agent', cell: (session) => nameOf(session.agentId) },
