@@ -152,14 +152,12 @@ function Figures(props: { now: Sample; curves: Curves }) {
       <Stat
         name="Time to the first chunk"
         value={seconds(last(curves.firstChunk[0]))}
-        note={<span className="muted">99th percentile {seconds(last(curves.firstChunk[1]))}</span>}
+        note={<span className="muted">p99: {seconds(last(curves.firstChunk[1]))}</span>}
       />
       <Stat
         name="From append to socket"
         value={seconds(last(curves.appendToSocket[0]))}
-        note={
-          <span className="muted">99th percentile {seconds(last(curves.appendToSocket[1]))}</span>
-        }
+        note={<span className="muted">p99: {seconds(last(curves.appendToSocket[1]))}</span>}
       />
       <Stat
         name="Turns running"
