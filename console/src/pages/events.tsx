@@ -8,15 +8,15 @@ import { Form, TextField } from '../ui/form.tsx';
 import { Ago, Dialog, Empty, Json, Page, say, Table } from '../ui/parts.tsx';
 
 const SHOWN = 500;
-/** Milliseconds before now from which on events are shown at first. */
+/** Milliseconds before now from which on events are shown if no time is chosen. */
 const RECENT = 3_600_000;
 
 /** What happens in the organization, live. A pause hides nothing: what came meanwhile follows. */
 export function Events() {
   const [pattern, setPattern] = useState('');
   const [since, setSince] = useState('');
-  const [selection, setSelection] = useState<{ events?: string[]; since?: string }>(() => ({
-    since: new Date(Date.now() - RECENT).toISOString(),
+  const [selection, setSelection] = useState<{ events?: string[]; since: string }>(() => ({
+    since: timeOf(''),
   }));
   const [paused, setPaused] = useState<readonly PlatformEvent[] | null>(null);
   const [open, setOpen] = useState<PlatformEvent | null>(null);
@@ -54,7 +54,7 @@ export function Events() {
           setPaused(null);
           setSelection({
             ...(names.length > 0 && { events: names }),
-            ...(since && { since: new Date(since).toISOString() }),
+            since: timeOf(since),
           });
         }}
       >
@@ -68,7 +68,10 @@ export function Events() {
         <input
           className="input fit"
           type="datetime-local"
+          // To the second.
+          step={1}
           aria-label="Since"
+          title="An hour ago, if empty"
           value={since}
           onChange={(event) => setSince(event.target.value)}
         />
@@ -129,6 +132,11 @@ export function Events() {
       {publishing && <Publish onClose={() => setPublishing(false)} />}
     </Page>
   );
+}
+
+/** What is chosen, as a time of the API. */
+function timeOf(since: string): string {
+  return new Date(since || Date.now() - RECENT).toISOString();
 }
 
 function Publish(props: { onClose: () => void }) {
