@@ -18,7 +18,7 @@ const SINGLE: readonly [keys: string, meaning: string][] = [
 ];
 
 /** The keys, and whether the single ones are heard. */
-export default function Help(props: { pages: readonly Page[]; onClose: () => void }) {
+export function Help(props: { pages: readonly Page[]; onClose: () => void }) {
   const [isOn, setOn] = useState(hasSingleKeys);
   const pages = [...lettersOf(props.pages)].map(([key, page]) => [`g ${key}`, page.name] as const);
   return (

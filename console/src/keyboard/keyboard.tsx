@@ -1,10 +1,11 @@
 import { useNavigate } from '@tanstack/react-router';
-import { lazy, Suspense, useEffect, useState } from 'react';
+import { useEffect, useState } from 'react';
 import { toggleTheme } from '../ui/theme.ts';
+// Not loaded when a key asks for them: they must be there at once, and without a server.
+import { Help } from './help.tsx';
 import { hearKeys, type Page } from './keys.ts';
+import { Palette } from './palette.tsx';
 
-const Palette = lazy(() => import('./palette.tsx'));
-const Help = lazy(() => import('./help.tsx'));
 const listeners = new Set<() => void>();
 
 /** Opens the palette, for those who have no key at hand. */
@@ -34,11 +35,11 @@ export function Keyboard(props: { pages: readonly Page[] }) {
   // The browser tells that a dialog has closed when the next one may already have been asked for.
   const close = (dialog: 'palette' | 'help') => setShown((now) => (now === dialog ? null : now));
   return (
-    <Suspense>
+    <>
       {shown === 'palette' && (
         <Palette pages={pages} onClose={() => close('palette')} onHelp={() => setShown('help')} />
       )}
       {shown === 'help' && <Help pages={pages} onClose={() => close('help')} />}
-    </Suspense>
+    </>
   );
 }

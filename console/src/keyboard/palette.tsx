@@ -33,7 +33,7 @@ interface PaletteProps {
 }
 
 /** One field that leads everywhere. */
-export default function Palette(props: PaletteProps) {
+export function Palette(props: PaletteProps) {
   const [query, setQuery] = useState('');
   const [at, setAt] = useState(0);
   const id = useId();
