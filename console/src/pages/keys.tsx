@@ -107,11 +107,14 @@ function KeyState(props: { of: ApiKey }) {
   );
 }
 
+/** What a client needs that asks an agent. Without `sessions:read` it could not resume. */
+const STREAMING = ['sessions:read', 'sessions:write', 'agents:read'];
+
 function NewKey(props: { onClose: () => void }) {
   const own = credential.get()?.scopes ?? [];
   const offered = own.includes('*') ? SCOPES : SCOPES.filter(may);
   const [name, setName] = useState('');
-  const [scopes, setScopes] = useState<readonly string[]>(['sessions:write', 'agents:read']);
+  const [scopes, setScopes] = useState<readonly string[]>(STREAMING);
   const [life, setLife] = useState('');
   const [made, setMade] = useState<string | null>(null);
 

@@ -65,9 +65,13 @@ def keys_router(
         body: NewKey, principal: Writer, actor: Acting, key: IdempotencyKey = None
     ) -> Response:
         """Create a key with scopes that the caller has. It ends no later than the caller's own
-        credential."""
+        credential; of a sign-in that is the key that signed in."""
         _check_unbound(principal)
         scopes = check_grant(principal, body.scopes)
+        last = principal.expires_at
+        # A person at the console makes keys that outlast the sign-in.
+        if principal.renewable_until is not None:
+            last = (await _own(keys, principal, principal.key_id)).expires_at
 
         async def make(making: Making) -> BaseModel:
             credential = new_api_key()
@@ -78,7 +82,7 @@ def keys_router(
                     name=body.name,
                     **authenticator.hashed(credential),
                     scopes=scopes,
-                    expires_at=_ends(principal, body.expires_in),
+                    expires_at=_ends(last, body.expires_in),
                     once=making.showing_secret(lambda made: made.id),
                     actor=actor,
                 )
@@ -133,6 +137,6 @@ def _check_unbound(principal: Principal) -> None:
         raise Forbidden("a token bound to a subject, session or agent has no access to keys")
 
 
-def _ends(principal: Principal, expires_in: int | None) -> float | None:
-    limits = [end for end in (expiry(expires_in), principal.expires_at) if end is not None]
+def _ends(last: float | None, expires_in: int | None) -> float | None:
+    limits = [end for end in (expiry(expires_in), last) if end is not None]
     return min(limits, default=None)
