@@ -124,6 +124,12 @@ function Rows<Row>(props: ListProps<Row>) {
     overscan: AROUND,
     scrollMargin: above,
   });
+  // A key scrolls the page step by step, and a correction in the midst of that would end it.
+  view.shouldAdjustScrollPositionOnItemSizeChange = (
+    item,
+    _change,
+    { scrollOffset, isScrolling },
+  ) => !isScrolling && item.start < (scrollOffset ?? 0);
   const shown = view.getVirtualItems();
   const start = (shown[0]?.start ?? above) - above;
   const rest = view.getTotalSize() - ((shown.at(-1)?.end ?? above) - above);
