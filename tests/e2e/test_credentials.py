@@ -235,12 +235,12 @@ def test_the_token_of_a_sign_in_is_renewed_and_no_other(client: httpx.Client, ki
 def test_a_key_made_in_a_sign_in_outlasts_it_and_not_the_key(
     client: httpx.Client, kit: Kit
 ) -> None:
-    def ends(expires_in: int | None, **own: Any) -> tuple[str | None, str | None]:
+    def ends(asked: int | None, **own: Any) -> tuple[str | None, str | None]:
         """When the key that signs in ends, and when one that is made there."""
         maker = make_key(client, "*", credential=kit.everything, **own)
         code = post(client, "/v1/tokens/links", {}, maker.key)["code"]
         token = post(client, "/v1/tokens/sign-in", {"ttl_seconds": 60}, code)["token"]
-        body = {"name": "k", "scopes": ["sessions:read"], "expires_in": expires_in}
+        body = {"name": "k", "scopes": ["sessions:read"], "expires_in": asked}
         made = post(client, "/v1/keys", body, token)
         answer = client.get(f"/v1/keys/{maker.id}", headers=bearer(token))
         return answer.json()["expires_at"], made["expires_at"]
