@@ -21,7 +21,7 @@ RUNS ?= 20
 # The tests start hundreds of servers and commands; without it each would compile all that is ours.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup site demo serve test test-python test-typescript test-bounds soak check format bench bench-full lock audit dist clean
+.PHONY: help setup site console demo serve test test-python test-typescript test-bounds soak check format bench bench-full lock audit dist clean
 
 help: ## Show the verbs
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,8 @@ soak: .venv/.dev .venv-guide/.done .venv-frameworks/.done .venv-model/.done test
 	@[[ -n "$(ARGS)" ]] || scripts/suite_under_load.sh $(RUNS)
 
 site: $(SITE) $(CONSOLE) ## Build the documentation and the console, which the server serves
+
+console: $(CONSOLE) ## Build the console alone
 
 check: .venv/.dev node_modules/.done ## Format, lint, generated code, types and layers
 	@$(BIN)/ruff format --check .
