@@ -6,21 +6,19 @@ import { Webhooks } from '@resonantgenesis/sdk/webhooks';
 import { QueryCache, QueryClient } from '@tanstack/react-query';
 import { freshToken, signOut } from './credential/credential.ts';
 
-/** Bodies that are being read, so that a person can see what a cut does. */
-const open = new Set<AbortController>();
+/** Ends what is being read, so that a person can see what a cut does. */
+let cut = new AbortController();
 
 /** As `fetch`, but its streams can be cut by `cutConnections`. */
 const cuttable: typeof fetch = (input, init) => {
-  const cut = new AbortController();
-  open.add(cut);
   const signal = init?.signal ? AbortSignal.any([init.signal, cut.signal]) : cut.signal;
   return fetch(input, { ...init, signal });
 };
 
 /** Cuts every open connection, as a tunnel would. The SDK goes on by itself. */
 export function cutConnections(): void {
-  for (const cut of open) cut.abort(new TypeError('cut by hand'));
-  open.clear();
+  cut.abort(new TypeError('cut by hand'));
+  cut = new AbortController();
 }
 
 const options = { baseUrl: location.origin, getToken: freshToken };

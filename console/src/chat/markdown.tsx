@@ -30,17 +30,22 @@ const COMPONENTS: Components = {
     const text = String(children);
     // Text between two backquotes has no end of a line.
     if (!text.endsWith('\n')) return <code>{children}</code>;
-    return <Listing language={/language-([\w+#-]+)/.exec(className ?? '')?.[1]} text={text} />;
+    return <Listing language={languageOf(className)} text={text} isColoured />;
   },
 };
 /** Of text that still grows: a listing is coloured when it is there. */
 const GROWING: Components = {
   ...COMPONENTS,
-  code: ({ children }) => {
+  code: ({ className, children }) => {
     const text = String(children);
-    return text.endsWith('\n') ? <Listing text={text} /> : <code>{children}</code>;
+    if (!text.endsWith('\n')) return <code>{children}</code>;
+    return <Listing language={languageOf(className)} text={text} isColoured={false} />;
   },
 };
+
+function languageOf(className = ''): string | undefined {
+  return /language-([\w+#-]+)/.exec(className)?.[1];
+}
 
 /** An agent's text as Markdown. HTML in it stays text, and links open elsewhere. */
 export default function Markdown(props: { text: string; isGrowing: boolean }) {
@@ -71,7 +76,7 @@ const BlockOf = memo(function BlockOf({ kind, text, isGrowing }: Block & { isGro
 });
 
 /** A listing with its language, to be copied. */
-function Listing(props: { language?: string | undefined; text: string }) {
+function Listing(props: { language: string | undefined; text: string; isColoured: boolean }) {
   const { language, text } = props;
   const plain: ReactNode = <code>{text}</code>;
   return (
@@ -82,7 +87,7 @@ function Listing(props: { language?: string | undefined; text: string }) {
       </figcaption>
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: else nobody scrolls it without a mouse */}
       <pre tabIndex={0}>
-        {language === undefined ? (
+        {language === undefined || !props.isColoured ? (
           plain
         ) : (
           <Suspense fallback={plain}>

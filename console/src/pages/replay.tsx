@@ -105,7 +105,7 @@ export default function Replay(props: { sessionId: string; head: number }) {
         />
         <span className="small muted mono">
           {number.format(player.position)} of {number.format(log.head)}
-          {at !== undefined && `, ${new Date(at).toLocaleTimeString()}`}
+          {at !== undefined && `, ${new Date(at).toLocaleTimeString('en-GB')}`}
         </span>
       </div>
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: else nobody scrolls it without a mouse */}

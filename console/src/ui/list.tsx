@@ -72,7 +72,7 @@ export function List<Row>(props: ListProps<Row> & { label: string; empty: ReactN
     <>
       {query.error && (
         <p className="notice warn" role="status">
-          This is from <time>{new Date(query.dataUpdatedAt).toLocaleTimeString()}</time>:{' '}
+          This is from <time>{new Date(query.dataUpdatedAt).toLocaleTimeString('en-GB')}</time>:{' '}
           {isPassing(query.error)
             ? 'the server cannot be reached, and is asked again every few seconds.'
             : query.error.message}
