@@ -39,6 +39,7 @@ from .messages import UiMessageFold, ui_messages
 PATH = "/v1/agents/{agent_id}/chat"
 _PROTOCOL = "chat"
 _BASE = re.compile(r"[1-9][0-9]{0,8}")
+_TOOLS = Field(max_length=64)
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,8}")
 
 AgentId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -140,8 +141,8 @@ class ChatBody(Body):
     )
     messages: list[ChatMessage] = Field(min_length=1, max_length=100_000)
     #: A list is of a client that has its own form for them.
-    tools: dict[str, PageTool] | list[Any] | None = Field(
-        default=None, max_length=64, description="assistant-ui's, by name: `client_tools`."
+    tools: Annotated[dict[str, PageTool], _TOOLS] | Annotated[list[Any], _TOOLS] | None = Field(
+        default=None, description="assistant-ui's, by name: `client_tools`."
     )
     trigger: Word | None = None
     message_id: Annotated[str, Field(max_length=255)] | None = Field(
