@@ -549,8 +549,10 @@ async def test_a_test_leaves_with_its_client_and_keeps_no_place_of_healthy_ones(
         test.cancel()
     await asyncio.wait(tests)
     receiver.answer = lambda _request: (302, {"Location": "/a\x1b[31mred\x07"})
-    answered = (await client.post(path)).json()
-    assert answered["error"].isprintable() and "302 Found" in answered["error"]
+    answer = await client.post(path)
+    assert answer.status_code == 200, answer.text
+    error = answer.json()["error"]
+    assert error.isprintable() and "302 Found" in error
 
 
 async def over(client: httpx.AsyncClient, event_id: str) -> None:
